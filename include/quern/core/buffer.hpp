@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// quern::buffer b(1000);   // 1000 zero bytes at a 64-byte boundary
+
+#include <cstddef>
+#include <cstring>
+#include <new>
+#include <quern/core/config.hpp>
+#include <utility>
+
+namespace quern::inline v0 {
+
+/// Bytes at a 64-byte boundary, zero at first; movable, not copyable. Copy with `clone()`.
+class buffer {
+ public:
+  static constexpr std::size_t alignment = 64;
+  buffer() = default;
+  explicit buffer(std::size_t size) : size_(size) {
+    if (size == 0) return;
+    data_ = static_cast<std::byte*>(::operator new (size, std::align_val_t{alignment}));
+    std::memset(data_, 0, size);
+  }
+  buffer(buffer&& o) noexcept : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)) {}
+  buffer& operator=(buffer&& o) noexcept {
+    std::swap(data_, o.data_);
+    std::swap(size_, o.size_);
+    return *this;
+  }
+  ~buffer() {
+    if (data_ != nullptr) ::operator delete (data_, std::align_val_t{alignment});
+  }
+  std::byte* data() { return data_; }
+  const std::byte* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  buffer clone() const {
+    buffer copy(size_);
+    if (size_ != 0) std::memcpy(copy.data_, data_, size_);
+    return copy;
+  }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+}  // namespace quern::inline v0

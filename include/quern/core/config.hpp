@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The only macros of the library. Use:
+//   QUERN_HD            a function that runs on host and device
+//   QUERN_BUILD         inline namespace of everything that loops; differs between -m flags
+//   QUERN_TARGET_BEGIN("avx2,fma") ... QUERN_TARGET_END   a region compiled for an instruction set
+//   QUERN_ASSERT(cond)  a precondition inside kernels; checked only without NDEBUG
+
+#define QUERN_VERSION_MAJOR 0
+#define QUERN_VERSION_MINOR 1
+#define QUERN_VERSION_PATCH 0
+
+#if defined(__CUDACC__)
+#define QUERN_HD __host__ __device__
+#else
+#define QUERN_HD
+#endif
+
+// Two translation units built with different -m flags must not share one inline body: the linker keeps
+// either, and an AVX-512 body chosen for a generic caller is an illegal instruction on an older CPU. The name
+// of the namespace therefore spells the flags that change code generation.
+#if defined(__AVX512F__)
+#define QUERN_BUILD_VECTOR avx512
+#elif defined(__AVX2__)
+#define QUERN_BUILD_VECTOR avx2
+#elif defined(__AVX__)
+#define QUERN_BUILD_VECTOR avx
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define QUERN_BUILD_VECTOR neon_dot
+#else
+#define QUERN_BUILD_VECTOR base
+#endif
+#if defined(__FMA__)
+#define QUERN_BUILD_FMA _fma
+#else
+#define QUERN_BUILD_FMA
+#endif
+#if defined(__AVX512BF16__)
+#define QUERN_BUILD_EXTRA _bf16
+#elif defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#define QUERN_BUILD_EXTRA _vnni
+#else
+#define QUERN_BUILD_EXTRA
+#endif
+#if defined(__cpp_exceptions)
+#define QUERN_BUILD_THROW
+#else
+#define QUERN_BUILD_THROW _nothrow
+#endif
+#define QUERN_BUILD_PASTE(a, b, c, d) build_##a##b##c##d
+#define QUERN_BUILD_NAME(a, b, c, d) QUERN_BUILD_PASTE(a, b, c, d)
+#define QUERN_BUILD \
+  QUERN_BUILD_NAME(QUERN_BUILD_VECTOR, QUERN_BUILD_FMA, QUERN_BUILD_EXTRA, QUERN_BUILD_THROW)
+
+#define QUERN_PRAGMA(x) _Pragma(#x)
+#if defined(__clang__)
+#define QUERN_TARGET_BEGIN(isa) \
+  QUERN_PRAGMA(clang attribute push(__attribute__((target(isa))), apply_to = function))
+#define QUERN_TARGET_END QUERN_PRAGMA(clang attribute pop)
+#elif defined(__GNUC__)
+#define QUERN_TARGET_BEGIN(isa) QUERN_PRAGMA(GCC push_options) QUERN_PRAGMA(GCC target(isa))
+#define QUERN_TARGET_END QUERN_PRAGMA(GCC pop_options)
+#else
+#define QUERN_TARGET_BEGIN(isa)
+#define QUERN_TARGET_END
+#endif
+
+#if defined(NDEBUG) || defined(__CUDA_ARCH__)
+#define QUERN_ASSERT(cond) static_cast<void>(0)
+#else
+#include <cassert>
+#define QUERN_ASSERT(cond) assert(cond)
+#endif

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// quern::require(x.size() == w.cols(), "quern::multiply: x.size() must equal W.cols");   // throws
+// shape_error quern::result<int> r = quern::io_error("quern::gguf: '", path, "' offset ", 8, " (version):
+// must be 3"); if (!r) puts(r.error().what());   // or r.value(), which throws the same error
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <new>
+#include <quern/core/config.hpp>
+#include <type_traits>
+#include <utility>
+
+namespace quern::inline v0 {
+
+/// Every error of the library: one sentence that starts with the entity and ends with what to do.
+/// The text lives inside the object, so that making an error cannot fail; longer texts keep their end.
+class error : public std::exception {
+ public:
+  error() = default;
+  /// Joins strings, integers and floating-point numbers into one sentence.
+  template <class... Parts>
+  requires(sizeof...(Parts) > 0) explicit error(const Parts&... parts) { (append(parts), ...); }
+  const char* what() const noexcept override { return text_; }
+
+ private:
+  static constexpr int capacity = 1024;
+  void append(const char* s) {
+    while (*s != 0 && size_ + 1 < capacity) text_[size_++] = *s++;
+    text_[size_] = 0;
+  }
+  template <class T>
+  requires(std::is_arithmetic_v<T>) void append(T v) {
+    char digits[40];
+    if constexpr (std::is_floating_point_v<T>)
+      std::snprintf(digits, sizeof digits, "%.6g", static_cast<double>(v));
+    else if constexpr (std::is_signed_v<T>)
+      std::snprintf(digits, sizeof digits, "%lld", static_cast<long long>(v));
+    else
+      std::snprintf(digits, sizeof digits, "%llu", static_cast<unsigned long long>(v));
+    append(static_cast<const char*>(digits));
+  }
+  template <class S>
+  requires requires(const S& s) { s.c_str(); }
+  void append(const S& s) { append(s.c_str()); }
+  char text_[capacity] = {};
+  int size_ = 0;
+};
+
+/// A shape, length, mask or number that the caller must mend; thrown before anything is written.
+class shape_error : public error {
+ public:
+  using error::error;
+};
+
+/// A file that cannot be read or written; names the file, the byte offset and the field.
+class io_error : public error {
+ public:
+  using error::error;
+};
+
+/// The single throw site. Without exceptions it prints the sentence and aborts.
+template <class E>
+[[noreturn]] void raise(const E& e) {
+#if defined(__cpp_exceptions)
+  throw e;
+#else
+  std::fprintf(stderr, "%s\n", e.what());
+  std::abort();
+#endif
+}
+
+/// Throws shape_error made of @p parts unless @p condition holds.
+template <class... Parts>
+void require(bool condition, const Parts&... parts) {
+  if (!condition) [[unlikely]]
+    raise(shape_error(parts...));
+}
+
+/// A value or the error that stands in its place. Readers of files return it; nothing in `io` throws or
+/// aborts.
+template <class T>
+class [[nodiscard]] result {
+ public:
+  result(T value) : ok_(true) { new (&value_) T(std::move(value)); }  // NOLINT(google-explicit-constructor)
+  result(const quern::error& e) : ok_(false) { new (&error_) quern::error(e); }  // NOLINT
+  result(const result&) = delete;
+  result& operator=(const result&) = delete;
+  result(result&& other) noexcept : ok_(other.ok_) {
+    if (ok_)
+      new (&value_) T(std::move(other.value_));
+    else
+      new (&error_) quern::error(other.error_);
+  }
+  ~result() {
+    if (ok_)
+      value_.~T();
+    else
+      error_.~error();
+  }
+  explicit operator bool() const { return ok_; }
+  bool has_value() const { return ok_; }
+  /// The value; raises the error when there is none.
+  T& value() & {
+    check();
+    return value_;
+  }
+  const T& value() const& {
+    check();
+    return value_;
+  }
+  T&& value() && {
+    check();
+    return std::move(value_);
+  }
+  T& operator*() { return value_; }
+  const T& operator*() const { return value_; }
+  T* operator->() { return &value_; }
+  const T* operator->() const { return &value_; }
+  /// The error; only when has_value() is false.
+  const quern::error& error() const { return error_; }
+
+ private:
+  void check() const {
+    if (!ok_) [[unlikely]]
+      raise(error_);
+  }
+  union {
+    T value_;
+    quern::error error_;
+  };
+  bool ok_;
+};
+
+/// Success, or the error.
+template <>
+class [[nodiscard]] result<void> {
+ public:
+  result() = default;
+  result(const quern::error& e) : error_(e), ok_(false) {}  // NOLINT(google-explicit-constructor)
+  explicit operator bool() const { return ok_; }
+  bool has_value() const { return ok_; }
+  void value() const {
+    if (!ok_) [[unlikely]]
+      raise(error_);
+  }
+  const quern::error& error() const { return error_; }
+
+ private:
+  quern::error error_;
+  bool ok_ = true;
+};
+
+}  // namespace quern::inline v0

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// constexpr quern::name n("group<", 16, ">");   n.text == "group<16>"
+
+#include <cstddef>
+#include <quern/core/config.hpp>
+
+namespace quern::inline v0 {
+
+/// The name of a type as it is written in code, on the command line and in files: a short constexpr string
+/// (<string> costs a header of 20,000 lines).
+struct name {
+  char text[64] = {};
+  std::size_t size = 0;
+
+  constexpr name() = default;
+  template <class... Parts>
+  explicit constexpr name(Parts... parts) {
+    (append(parts), ...);
+  }
+  constexpr void append(const char* s) {
+    while (*s != 0 && size + 1 < sizeof text) text[size++] = *s++;
+  }
+  constexpr void append(int v) {
+    if (v >= 10) append(v / 10);
+    const char digit[2] = {static_cast<char>('0' + v % 10), 0};
+    append(static_cast<const char*>(digit));
+  }
+  constexpr void append(const name& n) { append(static_cast<const char*>(n.text)); }
+  constexpr const char* c_str() const { return text; }
+  friend constexpr bool operator==(const name& a, const char* b) {
+    std::size_t i = 0;
+    while (i < a.size && b[i] == a.text[i]) ++i;
+    return i == a.size && b[i] == 0;
+  }
+};
+
+}  // namespace quern::inline v0
