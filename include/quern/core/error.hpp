@@ -53,6 +53,7 @@ class error : public std::exception {
 class shape_error : public error {
  public:
   using error::error;
+  explicit shape_error(const error& e) : error(e) {}
 };
 
 /// A file that cannot be read or written; names the file, the byte offset and the field.

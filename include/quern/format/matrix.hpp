@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// quern::matrix<quern::group<16>, quern::affine<4, 16>> w = quern::pack<...>(dense);
+// quern::matrix_view v = w.view();                 // trivially copyable: hand it to kernels, threads,
+// devices printf("%.3f bits per weight\n", w.bits_per_weight());
+
+#include <cstring>
+#include <quern/core/buffer.hpp>
+#include <quern/core/error.hpp>
+#include <quern/core/half.hpp>
+#include <quern/format/layout.hpp>
+
+namespace quern::inline v0 {
+
+/// A packed matrix without its type: shape, stored cells, and where the streams are. The streams need not be
+/// contiguous with each other; each must start at a 64-byte boundary. Owns nothing.
+struct packed_view {
+  std::size_t rows = 0, cols = 0, cells = 0;
+  const std::byte* at[stream_count] = {};
+  const std::byte* operator[](stream s) const { return at[static_cast<int>(s)]; }
+};
+
+/// A packed matrix W [rows x cols] of pattern P and quantizer Q that lies in somebody else's memory, a mapped
+/// file for example. Trust only views that `check` (format/validate.hpp) has accepted: kernels do not look
+/// twice.
+template <sparsity_pattern P, quantizer Q>
+class matrix_view {
+  static_assert(layout<P, Q>::supported,
+                "quern::matrix: this quantizer cannot follow this pattern; layout<P, Q>::why_not() says why");
+
+ public:
+  using pattern = P;
+  using quantizer = Q;
+  using geometry = layout<P, Q>;
+  constexpr matrix_view() = default;
+  explicit constexpr matrix_view(const packed_view& raw) : raw_(raw) {}
+  constexpr std::size_t rows() const { return raw_.rows; }
+  constexpr std::size_t cols() const { return raw_.cols; }
+  /// Stored cells, those of completed rows and windows included.
+  constexpr std::size_t cells() const { return raw_.cells; }
+  constexpr const packed_view& raw() const { return raw_; }
+  constexpr const std::byte* operator[](stream s) const { return raw_[s]; }
+  constexpr storage bytes() const { return geometry::bytes(raw_.rows, raw_.cols, raw_.cells); }
+  constexpr double bits_per_weight() const { return bytes().bits_per_weight(raw_.rows, raw_.cols); }
+
+  /// Entry @p i of the `begin` stream.
+  std::size_t begin(std::size_t i) const { return load<std::uint32_t>(stream::begin, i); }
+  /// Block column of surviving block @p j (listed).
+  std::size_t block_column(std::size_t j) const {
+    switch (geometry::index_bytes(raw_.cols)) {
+      case 1:
+        return load<std::uint8_t>(stream::index, j);
+      case 2:
+        return load<std::uint16_t>(stream::index, j);
+      default:
+        return load<std::uint32_t>(stream::index, j);
+    }
+  }
+  /// Mask of block row @p block of a tile in window @p window (masked): bit i = unit window * window_units +
+  /// i.
+  std::uint32_t mask(std::size_t tile, std::size_t window, std::size_t block) const {
+    return load<std::uint16_t>(
+        stream::index,
+        (tile * geometry::mask_windows(raw_.cols) + window) * geometry::blocks_per_tile + block);
+  }
+  /// The fp16 scale of row @p r (two-level scales), 1 for others.
+  float row_scale(std::size_t r) const {
+    if constexpr (Q::row_scaled)
+      return to_float(f16{load<std::uint16_t>(stream::row_scale, r)});
+    else
+      return 1;
+  }
+  /// Code @p k of a cell.
+  std::uint32_t code(cell c, int k) const {
+    std::uint32_t v = 0;
+    for (int i = 0; i < plane_count(Q::bits); ++i) {
+      const int width = plane_width(Q::bits, i);
+      v |= get_field(raw_.at[static_cast<int>(stream::codes) + i], width,
+                     locate(width, geometry::cell_codes, c, k))
+           << plane_shift(Q::bits, i);
+    }
+    return v;
+  }
+  /// Position of kept code @p k of a cell within its N:M window (positions).
+  int position(cell c, int k) const {
+    std::uint32_t v = 0;
+    for (int i = 0; i < plane_count(geometry::position_bits); ++i) {
+      // The planes of a position follow each other inside the one index stream.
+      const int width = plane_width(geometry::position_bits, i),
+                shift = plane_shift(geometry::position_bits, i);
+      v |= get_field(raw_[stream::index] + position_plane(raw_.cells, i), width,
+                     locate(width, geometry::cell_codes, c, k))
+           << shift;
+    }
+    return static_cast<int>(v);
+  }
+  /// First byte of plane @p i of the positions.
+  static constexpr std::size_t position_plane(std::size_t cells, int i) {
+    return cells * static_cast<std::size_t>(geometry::cell_codes) / 8 *
+           static_cast<std::size_t>(plane_shift(geometry::position_bits, i));
+  }
+  /// Number of the field that holds the parameters of run @p run of a cell, or, where parameters do not
+  /// follow the cells, of run @p run of lane @p lane of a tile.
+  std::size_t param_field(std::size_t tile, cell c, int lane, std::size_t run) const {
+    if constexpr (geometry::params_in_cells)
+      return c.first * geometry::runs_per_cell + run * static_cast<std::size_t>(c.count) +
+             static_cast<std::size_t>(c.rank);
+    else
+      return (tile * geometry::runs(raw_.cols) + run) * lanes + static_cast<std::size_t>(lane);
+  }
+  /// The parameters in field @p i, for a row with scale @p row.
+  run_params params(std::size_t i, float row) const {
+    if constexpr (Q::run == 0) {
+      return Q::params(0, 0, 1);
+    } else {
+      std::uint32_t zero = 0;
+      if constexpr (Q::zero_bits > 0)
+        zero = get_field(raw_[stream::zero], Q::zero_bits, sequential(Q::zero_bits, i));
+      return Q::params(get_field(raw_[stream::scale], Q::scale_bits, sequential(Q::scale_bits, i)), zero,
+                       row);
+    }
+  }
+
+ private:
+  template <class T>
+  T load(stream s, std::size_t i) const {
+    T v;
+    std::memcpy(&v, raw_[s] + i * sizeof(T), sizeof(T));
+    return v;
+  }
+  packed_view raw_;
+};
+
+/// A packed matrix that owns its memory: one allocation, all streams in order. Movable; copy with `clone`.
+template <sparsity_pattern P, quantizer Q>
+class matrix {
+ public:
+  using geometry = layout<P, Q>;
+  matrix() : matrix(0, 0, 0) {}
+  /// Zeroed streams for W [rows x cols] with @p survivors stored cells (ignored where the shape decides).
+  matrix(std::size_t rows, std::size_t cols, std::size_t survivors)
+      : rows_(rows),
+        cols_(cols),
+        cells_(geometry::cells(rows, cols, survivors)),
+        data_(geometry::bytes(rows, cols, cells_).total()) {}
+  std::size_t rows() const { return rows_; }
+  std::size_t cols() const { return cols_; }
+  std::size_t cells() const { return cells_; }
+  /// Bytes of every stream; their sum is what a file stores.
+  storage bytes() const { return geometry::bytes(rows_, cols_, cells_); }
+  double bits_per_weight() const { return bytes().bits_per_weight(rows_, cols_); }
+  matrix_view<P, Q> view() const {
+    packed_view v{rows_, cols_, cells_, {}};
+    for (int i = 0; i < stream_count; ++i) v.at[i] = data_.data() + offset(i);
+    return matrix_view<P, Q>(v);
+  }
+  /// Where a stream may be written.
+  std::byte* writable(stream s) { return data_.data() + offset(static_cast<int>(s)); }
+  matrix clone() const {
+    matrix m;
+    m.rows_ = rows_;
+    m.cols_ = cols_;
+    m.cells_ = cells_;
+    m.data_ = data_.clone();
+    return m;
+  }
+
+ private:
+  std::size_t offset(int stream_number) const {
+    const storage s = bytes();
+    std::size_t o = 0;
+    for (int i = 0; i < stream_number; ++i) o += s.bytes[i];
+    return o;
+  }
+  std::size_t rows_, cols_, cells_;
+  buffer data_;
+};
+
+}  // namespace quern::inline v0

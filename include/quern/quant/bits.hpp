@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Where a code lies. Codes of 16 rows stand side by side in 4-byte chunks, so that one 64-byte load holds 16
+// rows:
+//
+//   4 bits:  chunk t of a row = 4 bytes = inputs 8t .. 8t+7     byte i: low nibble 8t+i, high nibble 8t+4+i
+//   2 bits:  chunk t of a row = 4 bytes = inputs 16t .. 16t+15  byte i: bits 2s, 2s+1 hold input 16t+4s+i
+//   cell of 16 rows:  [chunk 0: row 0 | row 1 | .. | row 15] [chunk 1: row 0 | ..] ..
+//
+// Shifting a register right by one field width then yields four consecutive inputs of every row. Codes of 3,
+// 5, 6 and 7 bits are split into planes of 4, 2 and 1 bits, lowest bits first; each plane is a stream of its
+// own.
+
+#include <cstddef>
+#include <cstdint>
+#include <quern/core/config.hpp>
+
+namespace quern::inline v0 {
+
+/// Rows that stand side by side in every layout that interleaves: one 512-bit register of 32-bit lanes.
+inline constexpr int lanes = 16;
+
+/// Planes of a code of @p bits bits: 1 for 1, 2, 4, 8, 16, 32; 2 or 3 otherwise.
+QUERN_HD constexpr int plane_count(int bits) {
+  if (bits >= 8) return 1;
+  return (bits >> 2 & 1) + (bits >> 1 & 1) + (bits & 1);
+}
+/// Width in bits of plane @p i; planes go from the widest (the lowest bits of the code) to the narrowest.
+QUERN_HD constexpr int plane_width(int bits, int i) {
+  if (bits >= 8) return bits;
+  for (int w = 4; w > 0; w >>= 1)
+    if ((bits & w) != 0 && i-- == 0) return w;
+  return 0;
+}
+/// Position of plane @p i inside the code.
+QUERN_HD constexpr int plane_shift(int bits, int i) {
+  int s = 0;
+  for (int j = 0; j < i; ++j) s += plane_width(bits, j);
+  return s;
+}
+
+/// A cell is a run of `width` codes of one row that is stored or absent as a whole. The cells of up to 16
+/// rows that are stored side by side form a slot: `count` cells, numbered from `first` in the order of the
+/// whole matrix.
+struct cell {
+  std::size_t first = 0;  ///< number of the slot's first cell
+  int count = lanes;      ///< cells in the slot
+  int rank = 0;           ///< this cell's place in the slot, 0..count-1
+};
+
+/// A field of a byte stream: `width` bits at bit `shift` of byte `byte`, little endian when wider than a
+/// byte.
+struct field {
+  std::size_t byte;
+  int shift;
+};
+
+/// Bytes per chunk: 4, or less for cells that do not fill whole chunks of 4 bytes (16 codes of 1 bit).
+QUERN_HD constexpr int chunk_bytes(int width, int cell_codes) {
+  const int bytes = cell_codes * width / 8;
+  return bytes % 4 == 0 ? 4 : bytes % 2 == 0 ? 2 : 1;
+}
+
+/// Where code @p k of a cell lies in a plane of @p width bits whose cells hold @p cell_codes codes. Cells
+/// smaller than a byte (the single weights of `bitmap`) are a plain sequence of fields.
+QUERN_HD constexpr field locate(int width, int cell_codes, cell c, int k) {
+  if (cell_codes * width < 8) {
+    const std::size_t bit =
+        (c.first + static_cast<std::size_t>(c.rank)) * static_cast<std::size_t>(cell_codes * width) +
+        static_cast<std::size_t>(k * width);
+    return {bit / 8, static_cast<int>(bit % 8)};
+  }
+  const int chunk = chunk_bytes(width, cell_codes);
+  const int chunk_codes = chunk * 8 / width, t = k / chunk_codes, rest = k % chunk_codes;
+  const int in_chunk = width <= 8 ? rest % chunk : rest * width / 8;
+  return {c.first * static_cast<std::size_t>(cell_codes * width / 8) +
+              static_cast<std::size_t>((t * c.count + c.rank) * chunk + in_chunk),
+          width <= 8 ? rest / chunk * width : 0};
+}
+
+/// Field @p i of a plain sequence of fields of @p width bits (2, 4, 8 or 16): the parameters of runs.
+QUERN_HD constexpr field sequential(int width, std::size_t i) {
+  const std::size_t bit = i * static_cast<std::size_t>(width);
+  return {bit / 8, static_cast<int>(bit % 8)};
+}
+
+/// Bytes of @p count sequential fields.
+QUERN_HD constexpr std::size_t field_bytes(int width, std::size_t count) {
+  return (count * static_cast<std::size_t>(width) + 7) / 8;
+}
+
+QUERN_HD constexpr std::uint32_t get_field(const std::byte* p, int width, field f) {
+  std::uint32_t v = 0;
+  for (int i = 0; i < (width < 8 ? 1 : width / 8); ++i)
+    v |= static_cast<std::uint32_t>(p[f.byte + static_cast<std::size_t>(i)]) << 8 * i;
+  return width < 8 ? v >> f.shift & ((1u << width) - 1) : v;
+}
+/// Writes into zeroed memory.
+QUERN_HD constexpr void put_field(std::byte* p, int width, field f, std::uint32_t v) {
+  for (int i = 0; i < (width < 8 ? 1 : width / 8); ++i)
+    p[f.byte + static_cast<std::size_t>(i)] |=
+        static_cast<std::byte>((width < 8 ? v << f.shift : v >> 8 * i) & 0xffu);
+}
+
+}  // namespace quern::inline v0
