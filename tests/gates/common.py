@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gates share: the list of headers, a compiler, and one way to report."""
+import argparse
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+SKIP = 77  # ctest's SKIP_RETURN_CODE of all gates
+
+
+def parser(doc):
+    p = argparse.ArgumentParser(description=doc)
+    p.add_argument("--root", default=ROOT, help="the tree to check; the self-test plants errors in a copy")
+    return p
+
+
+def headers(root, *endings):
+    """Paths under include/ ("quern/core/error.hpp"), sorted."""
+    top = os.path.join(root, "include")
+    found = []
+    for folder, _, names in os.walk(top):
+        found += [os.path.relpath(os.path.join(folder, n), top) for n in names if n.endswith(endings)]
+    return sorted(found)
+
+
+def lines(root, header):
+    with open(os.path.join(root, "include", header), encoding="utf-8") as f:
+        return f.read().splitlines()
+
+
+def includes(root, header):
+    """(line number, bracket, name) of every #include."""
+    for number, line in enumerate(lines(root, header), 1):
+        if m := INCLUDE.match(line):
+            yield number, m[1], m[2]
+
+
+def find_compiler(name):
+    """The compiler, or the suffixed name that Debian gives it; stops as skipped where there is none."""
+    for candidate in (name, name + "-14", f"/usr/local/cuda/bin/{name}"):
+        if path := shutil.which(candidate):
+            return path
+    print(f"SKIPPED: {name} is not installed")
+    sys.exit(SKIP)
+
+
+def eigen_flags():
+    for folder in (os.environ.get("QUERN_EIGEN_INCLUDE"), "/usr/include/eigen3", "/usr/local/include/eigen3"):
+        if folder and os.path.exists(os.path.join(folder, "Eigen/Core")):
+            return ["-isystem", folder]
+    return []
+
+
+def compile_text(command, text):
+    """Runs a compiler on a text; returns (exit status, output, messages)."""
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def for_each(function, items, jobs=2):
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(function, items))
+
+
+def report(gate, errors, checked):
+    """Prints the errors and ends the process."""
+    for e in errors:
+        print(e)
+    print(f"{gate}: {len(errors)} error(s) in {checked} file(s)")
+    sys.exit(1 if errors else 0)

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: Apache-2.0
+#define QUERN_MIXED_NAME mixed_generic
+#include "mixed.inl"
