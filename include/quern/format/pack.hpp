@@ -325,31 +325,31 @@ matrix<P, Q> unwrap(result<matrix<P, Q>>&& r) {
 /// @returns the matrix, or an error that names the first row and column: NaN or infinity, a mask that breaks
 /// P, a
 ///          scale that overflows, shapes that differ
-template <sparsity_pattern P, quantizer Q, class Exec = serial>
+template <sparsity_pattern P, quantizer Q, executor Exec = serial>
 result<matrix<P, Q>> try_pack(span2<const float> w, const bit_mask* mask = nullptr, Exec&& exec = Exec{}) {
   return packing::pack_from<P, Q>(packing::float_source<Q>{w}, mask, exec);
 }
 /// Packs codes and parameters as they are: nothing is rounded again.
-template <sparsity_pattern P, quantizer Q, class Exec = serial>
+template <sparsity_pattern P, quantizer Q, executor Exec = serial>
 result<matrix<P, Q>> try_pack(const coded_matrix<Q>& w, const bit_mask* mask = nullptr,
                               Exec&& exec = Exec{}) {
   return packing::pack_from<P, Q>(packing::coded_source<Q>{w}, mask, exec);
 }
 
 /// try_pack that raises its error. @throws shape_error
-template <sparsity_pattern P, quantizer Q, class Exec = serial>
+template <sparsity_pattern P, quantizer Q, executor Exec = serial>
 matrix<P, Q> pack(span2<const float> w, Exec&& exec = Exec{}) {
   return packing::unwrap(try_pack<P, Q>(w, nullptr, exec));
 }
-template <sparsity_pattern P, quantizer Q, class Exec = serial>
+template <sparsity_pattern P, quantizer Q, executor Exec = serial>
 matrix<P, Q> pack(span2<const float> w, const bit_mask& mask, Exec&& exec = Exec{}) {
   return packing::unwrap(try_pack<P, Q>(w, &mask, exec));
 }
-template <sparsity_pattern P, quantizer Q, class Exec = serial>
+template <sparsity_pattern P, quantizer Q, executor Exec = serial>
 matrix<P, Q> pack(const coded_matrix<Q>& w, Exec&& exec = Exec{}) {
   return packing::unwrap(try_pack<P, Q>(w, nullptr, exec));
 }
-template <sparsity_pattern P, quantizer Q, class Exec = serial>
+template <sparsity_pattern P, quantizer Q, executor Exec = serial>
 matrix<P, Q> pack(const coded_matrix<Q>& w, const bit_mask& mask, Exec&& exec = Exec{}) {
   return packing::unwrap(try_pack<P, Q>(w, &mask, exec));
 }

@@ -37,7 +37,7 @@ void unpack_tile(const matrix_view<P, Q>& w, std::size_t tile, std::size_t first
 
 /// Decodes rows [first_row, first_row + out.rows()) into @p out [n x cols].
 /// @throws shape_error if out does not fit
-template <class P, class Q, class Exec = serial>
+template <class P, class Q, executor Exec = serial>
 void unpack_rows(const matrix_view<P, Q>& w, std::size_t first_row, span2<float> out, Exec&& exec = Exec{}) {
   require(out.cols() == w.cols() && first_row <= w.rows() && out.rows() <= w.rows() - first_row,
           "quern::unpack_rows: out must be [n x ", w.cols(), "] with first_row + n <= ", w.rows());
@@ -49,7 +49,7 @@ void unpack_rows(const matrix_view<P, Q>& w, std::size_t first_row, span2<float>
 }
 
 /// Decodes all of W into @p out [rows x cols]: the oracle of every kernel.
-template <class P, class Q, class Exec = serial>
+template <class P, class Q, executor Exec = serial>
 void unpack(const matrix_view<P, Q>& w, span2<float> out, Exec&& exec = Exec{}) {
   require(out.rows() == w.rows(), "quern::unpack: out must have ", w.rows(), " rows, got ", out.rows());
   unpack_rows(w, 0, out, exec);

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// quern::multiply(w, x, y);                                          // the best instruction set of this CPU
+// quern::multiply<quern::isa_list<quern::isa::scalar>>(w, x, y);     // chosen at compile time
+
+#include <quern/core/config.hpp>
+#include <quern/core/name.hpp>
+
+namespace quern::inline v0 {
+
+/// Instruction sets as tags. A kernel takes one as a template argument and is compiled for it by a target
+/// attribute, so that one binary holds all of them and no -m flag is needed.
+namespace isa {
+
+/// Portable C++: the oracle of all others.
+struct scalar {
+  static constexpr bool available() { return true; }
+  static constexpr name label() { return name("scalar"); }
+};
+
+/// 512-bit vectors with byte, word and mask instructions (Skylake-X, Zen 4 and later).
+struct avx512 {
+  static bool available() {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("fma");
+#else
+    return false;
+#endif
+  }
+  static constexpr name label() { return name("avx512"); }
+};
+
+}  // namespace isa
+
+/// Instruction sets in the order in which they are tried.
+template <class... Isas>
+struct isa_list {};
+
+}  // namespace quern::inline v0
