@@ -19,8 +19,9 @@ quern_install ca-certificates cmake ninja-build g++ python3 libeigen3-dev nlohma
 quern_build bench
 cd "$quern_root/build/release/bench"
 parts=()
-for program in bench_*; do
-  [ -f "$program" ] && [ -x "$program" ] || continue
+for source in "$quern_root"/bench/*.cpp; do
+  program=bench_$(basename "$source" .cpp)
+  [ -x "$program" ] || continue
   quern_say "$program"
   "./$program" "${options[@]}" --benchmark_out="$program.json" --benchmark_out_format=json "$@"
   parts+=("$program.json")
