@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds and runs the consumers one way:
-#   run.sh find_package WORK CXX BUILD    of the tree that `cmake --install BUILD` makes
-#   run.sh add_subdirectory WORK CXX
-#   run.sh plain WORK CXX                 g++ -std=c++20 -I include, with and without exceptions
+#   run.sh find_package WORK CXX GENERATOR BUILD    of the tree that `cmake --install BUILD` makes
+#   run.sh add_subdirectory WORK CXX GENERATOR
+#   run.sh plain WORK CXX                           g++ -std=c++20 -I include, with and without exceptions
 set -euo pipefail
-way=$1 work=$2 cxx=$3
+way=$1 work=$2 cxx=$3 generator=${4:-Ninja}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 rm -rf "$work"
 mkdir -p "$work"
 
 build_project() {
-  cmake -S "$here/project" -B "$work/build" -DCMAKE_CXX_COMPILER="$cxx" "$@"
+  cmake -G "$generator" -S "$here/project" -B "$work/build" -DCMAKE_CXX_COMPILER="$cxx" "$@"
   cmake --build "$work/build"
   "$work/build/consumer"
   "$work/build/consumer_eigen"
@@ -20,7 +20,7 @@ build_project() {
 
 case $way in
   find_package)
-    cmake --install "$4" --prefix "$work/prefix" > "$work/install.log"
+    cmake --install "$5" --prefix "$work/prefix" > "$work/install.log"
     # A copy elsewhere must work too: no path of this machine may be inside.
     mv "$work/prefix" "$work/moved"
     if grep -rlF -e "$root" "$work/moved"; then
