@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// const llama::format_ops* f = llama::find_format("group<16>", "affine<4,16>");
+// if (f != nullptr) auto w = f->pack(dense, &mask, pool);
+
+#include <memory>
+#include <quern/core/span2.hpp>
+#include <quern/core/thread_pool.hpp>
+#include <quern/format/matrix.hpp>
+#include <quern/io/safetensors_writer.hpp>
+#include <quern/pattern/mask.hpp>
+#include <string>
+#include <vector>
+
+namespace llama {
+
+struct format_ops;
+
+/// A packed matrix whose format is known only at run time: where its streams lie, and who keeps them alive.
+struct packed_matrix {
+  const format_ops* format = nullptr;
+  quern::packed_view raw;
+  std::shared_ptr<const void> owner;
+};
+
+/// What the programs do with a packed matrix, for one format. The table of all formats that the programs are
+/// compiled for is where names from files and command lines meet types; each entry instantiates the library
+/// once.
+struct format_ops {
+  std::string pattern, quantizer;
+  quern::storage (*bytes)(std::size_t rows, std::size_t cols, std::size_t cells);
+  quern::result<void> (*check)(const quern::packed_view&, const quern::storage&);
+  /// y [n x rows] = x [n x cols] W^T; kernels for few vectors, Eigen panels for many.
+  void (*multiply)(const quern::packed_view&, quern::span2<const float> x, quern::span2<float> y,
+                   quern::thread_pool&);
+  /// Rows [first, first + out.rows()) as floats.
+  void (*unpack_rows)(const quern::packed_view&, std::size_t first, quern::span2<float> out);
+  /// Rounds to nearest; pruned where the mask says so, or where weights are zero.
+  quern::result<packed_matrix> (*pack)(quern::span2<const float>, const quern::bit_mask*,
+                                       quern::thread_pool&);
+  /// Adds the matrix to a file.
+  void (*save)(quern::safetensors_writer&, const std::string& name, const quern::packed_view&);
+};
+
+/// The format with these names, or null.
+const format_ops* find_format(const std::string& pattern, const std::string& quantizer);
+/// All formats, sorted by pattern and quantizer as they are listed in the source.
+std::vector<const format_ops*> all_formats();
+
+}  // namespace llama

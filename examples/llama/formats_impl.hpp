@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Included by the formats_*.cpp only: each instantiates one family of formats, so that they compile side by
+// side. const std::vector<llama::format_ops> ops = llama::make_ops<my_list>();
+
+#include <llama/formats.hpp>
+#include <quern/eigen.hpp>
+
+namespace llama {
+
+/// From how many vectors on a matrix is decoded to panels and multiplied by Eigen.
+inline constexpr std::size_t panel_batch = 8;
+
+template <class P, class Q>
+format_ops ops_of() {
+  using namespace quern;
+  format_ops o;
+  o.pattern = P::label().c_str();
+  o.quantizer = Q::label().c_str();
+  o.bytes = [](std::size_t rows, std::size_t cols, std::size_t cells) {
+    return layout<P, Q>::bytes(rows, cols, cells);
+  };
+  o.check = [](const packed_view& raw, const storage& sizes) -> result<void> {
+    const auto v = checked<P, Q>(raw, sizes);
+    if (!v) return v.error();
+    return {};
+  };
+  o.multiply = [](const packed_view& raw, span2<const float> x, span2<float> y, thread_pool& pool) {
+    const matrix_view<P, Q> w(raw);
+    if (x.rows() >= panel_batch)
+      multiply_panels(w, x, y, pool);
+    else
+      quern::multiply(w, x, y, pool);
+  };
+  o.unpack_rows = [](const packed_view& raw, std::size_t first, span2<float> out) {
+    quern::unpack_rows(matrix_view<P, Q>(raw), first, out);
+  };
+  o.pack = [](span2<const float> w, const bit_mask* mask, thread_pool& pool) -> result<packed_matrix> {
+    auto m = try_pack<P, Q>(w, mask, pool);
+    if (!m) return m.error();
+    auto owner = std::make_shared<matrix<P, Q>>(std::move(*m));
+    return packed_matrix{nullptr, owner->view().raw(), owner};
+  };
+  o.save = [](safetensors_writer& out, const std::string& name, const packed_view& raw) {
+    add_packed(out, name, matrix_view<P, Q>(raw));
+  };
+  return o;
+}
+
+template <class List>
+std::vector<format_ops> make_ops() {
+  std::vector<format_ops> out;
+  quern::for_each_format<List>([&]<class P, class Q>() { out.push_back(ops_of<P, Q>()); });
+  return out;
+}
+
+const std::vector<format_ops>& dense_ops();
+const std::vector<format_ops>& group_ops();
+const std::vector<format_ops>& block_ops();
+const std::vector<format_ops>& nm_ops();
+
+}  // namespace llama
