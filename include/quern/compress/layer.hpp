@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// using p = quern::group<16>; using q = quern::affine<4, 16>;
+// auto layer = quern::compress_layer<p, q>(w, inverse, {.density = 0.5}, pool).value();
+// auto packed = quern::pack<p>(layer.codes, layer.mask, pool);
+
+#include <quern/compress/obq.hpp>
+#include <quern/format/layout.hpp>
+
+namespace quern::inline v0 {
+
+/// Whether the survivors make up for pruned weights.
+enum class compensation { none, obs };
+/// How survivors become codes.
+enum class rounding { rtn, gptq };
+/// When the mask is chosen: before anything else has changed, over the whole scope; or during the sweep, from
+/// the weights as they have become. `best` is during for patterns that decide within a few columns (nm,
+/// group_nm, bitmap) and before for those that want to compare a whole row (group, bsr).
+enum class timing { best, before, during };
+
+/// How a layer is compressed.
+struct compress_options {
+  double density = 0.5;  ///< share of the units that survives, where the pattern leaves it free
+  saliency score = saliency::obs_block;
+  aggregate unit = aggregate::mean;
+  scope over = scope::row;
+  compensation compensate = compensation::obs;
+  rounding round = rounding::gptq;
+  timing choose = timing::best;
+  grid_search grid = {};
+  friend bool operator==(const compress_options&, const compress_options&) = default;
+};
+
+inline namespace QUERN_BUILD {
+
+/// A layer that is ready for pack.
+template <quantizer Q>
+struct compressed_layer {
+  coded_matrix<Q> codes;
+  bit_mask mask;  ///< obeys the pattern that it was made for
+  /// What the layer computes with, [rows x cols] into @p out.
+  void decode(span2<float> out) const {
+    for (std::size_t r = 0; r < codes.rows(); ++r)
+      for (std::size_t c = 0; c < codes.cols(); ++c) out(r, c) = mask(r, c) ? codes.value(r, c) : 0.0f;
+  }
+};
+
+/// Prunes and rounds W [rows x cols] in one pass. `dense` is only rounded, `real<float>` only pruned. The
+/// result does not depend on the executor. Time: rows * cols^2 flops for the sweep, and about 100 ns per
+/// weight and core for the grid of 4-bit runs (Zen 5).
+/// @returns an error that names what is wrong: a weight (row and column) that is not finite or too large for
+/// the
+///          scale, a density that is not 0..1, shapes that differ
+template <sparsity_pattern P, quantizer Q, class Exec = serial>
+result<compressed_layer<Q>> compress_layer(span2<const float> w, const inverse_hessian& h,
+                                           const compress_options& options = {}, Exec&& exec = Exec{}) {
+  static_assert(
+      layout<P, Q>::supported,
+      "quern::compress_layer: this quantizer cannot follow this pattern; layout<P, Q>::why_not() says why");
+  if (const auto ok = check_weights("quern::compress_layer", w, h); !ok) return ok.error();
+  if (!(options.density >= 0 && options.density <= 1))
+    return error("quern::compress_layer: the density is ", options.density, "; it must be 0..1");
+  constexpr bool prunes = P::kind != survivors::all;
+  constexpr bool decides_early = P::of > 0 || (P::unit_rows == 1 && P::unit_cols == 1);
+  const bool repair = prunes && options.compensate == compensation::obs;
+  const bool during =
+      repair && (options.choose == timing::during || (options.choose == timing::best && decides_early));
+  scorer choose;
+  if (during) choose = scorer::make<P>(h, options.score, options.unit, true);
+  const sweep_plan plan{during ? &choose : nullptr, options.density, options.over, options.grid};
+
+  bit_mask mask(w.rows(), w.cols(), !prunes);
+  if (prunes && !during) {
+    auto chosen = select<P>(unit_scores<P>(w, h, options.score, options.unit, exec), w.rows(), w.cols(),
+                            options.density, options.over);
+    if (!chosen) return chosen.error();
+    mask = std::move(chosen).value();
+  }
+  if (options.round == rounding::gptq) {
+    compressed_layer<Q> out{sweep_codes<P, Q>(w, h, mask, !repair, plan, exec), std::move(mask)};
+    if (const auto ok = check_codes("quern::compress_layer", out.codes); !ok) return ok.error();
+    return out;
+  }
+  eigen_matrix<float> repaired;
+  if (repair) {
+    repaired = eigen_map(w);
+    sweep_in_place<P>(span2<float>(repaired.data(), w.rows(), w.cols()), h, mask, plan, exec);
+    w = span2<const float>(repaired.data(), w.rows(), w.cols());
+  }
+  auto codes = round_to_nearest<Q>(w, h, &mask, options.grid, exec);
+  if (!codes) return codes.error();
+  return compressed_layer<Q>{std::move(codes).value(), std::move(mask)};
+}
+
+}  // namespace QUERN_BUILD
+}  // namespace quern::inline v0
