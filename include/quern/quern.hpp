@@ -11,6 +11,7 @@
 #include <quern/format/validate.hpp>
 #include <quern/io/checkpoint.hpp>
 #include <quern/io/gguf.hpp>
+#include <quern/io/gguf_matrix.hpp>
 #include <quern/kernel/cpu/multiply.hpp>
 #include <quern/pattern/bitmap.hpp>
 #include <quern/pattern/bsr.hpp>

@@ -31,7 +31,7 @@ matrix<P, Q> example(std::size_t rows, std::size_t cols) {
 /// Writes, maps, multiplies in place: the same bits as from memory.
 template <class P, class Q>
 void through_a_file() {
-  INFO(P::label().c_str(), " ", Q::label().c_str());
+  INFO(std::string(P::label().c_str()) << " " << Q::label().c_str());
   const auto w = example<P, Q>(37, 150);
   const std::string path = temporary("round_trip");
   safetensors_writer out;
