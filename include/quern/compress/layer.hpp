@@ -45,6 +45,46 @@ struct compressed_layer {
   }
 };
 
+/// compress_layer for a pattern that is known by its numbers only; that it can hold the quantizer's runs is
+/// the caller's to know.
+template <quantizer Q, class Exec = serial>
+result<compressed_layer<Q>> compress_layer(span2<const float> w, const unit_shape& p,
+                                           const inverse_hessian& h, const compress_options& options = {},
+                                           Exec&& exec = Exec{}) {
+  if (const auto ok = check_weights("quern::compress_layer", w, h); !ok) return ok.error();
+  if (!(options.density >= 0 && options.density <= 1))
+    return error("quern::compress_layer: the density is ", options.density, "; it must be 0..1");
+  const bool decides_early = p.of > 0 || p.rows * p.cols == 1;
+  const bool repair = !p.dense && options.compensate == compensation::obs;
+  const bool during =
+      repair && (options.choose == timing::during || (options.choose == timing::best && decides_early));
+  std::vector<scorer> choose;  // none or one
+  if (during) choose.emplace_back(h, p, options.score, options.unit, true);
+  const sweep_plan plan{during ? choose.data() : nullptr, options.density, options.over, options.grid};
+
+  bit_mask mask(w.rows(), w.cols(), p.dense);
+  if (!p.dense && !during) {
+    auto chosen = select(unit_scores(w, p, h, options.score, options.unit, exec), p, w.rows(), w.cols(),
+                         options.density, options.over);
+    if (!chosen) return chosen.error();
+    mask = std::move(chosen).value();
+  }
+  if (options.round == rounding::gptq) {
+    coded_matrix<Q> codes = sweep_codes<Q>(w, h, p, mask, !repair, plan, exec);
+    if (const auto ok = check_codes("quern::compress_layer", codes); !ok) return ok.error();
+    return compressed_layer<Q>{std::move(codes), std::move(mask)};
+  }
+  eigen_matrix<float> repaired;
+  if (repair) {
+    repaired = eigen_map(w);
+    sweep_in_place(span2<float>(repaired.data(), w.rows(), w.cols()), h, p, mask, plan, exec);
+    w = span2<const float>(repaired.data(), w.rows(), w.cols());
+  }
+  auto codes = round_to_nearest<Q>(w, h, &mask, options.grid, exec);
+  if (!codes) return codes.error();
+  return compressed_layer<Q>{std::move(codes).value(), std::move(mask)};
+}
+
 /// Prunes and rounds W [rows x cols] in one pass. `dense` is only rounded, `real<float>` only pruned. The
 /// result does not depend on the executor. Time: rows * cols^2 flops for the sweep, and about 100 ns per
 /// weight and core for the grid of 4-bit runs (Zen 5).
@@ -57,39 +97,7 @@ result<compressed_layer<Q>> compress_layer(span2<const float> w, const inverse_h
   static_assert(
       layout<P, Q>::supported,
       "quern::compress_layer: this quantizer cannot follow this pattern; layout<P, Q>::why_not() says why");
-  if (const auto ok = check_weights("quern::compress_layer", w, h); !ok) return ok.error();
-  if (!(options.density >= 0 && options.density <= 1))
-    return error("quern::compress_layer: the density is ", options.density, "; it must be 0..1");
-  constexpr bool prunes = P::kind != survivors::all;
-  constexpr bool decides_early = P::of > 0 || (P::unit_rows == 1 && P::unit_cols == 1);
-  const bool repair = prunes && options.compensate == compensation::obs;
-  const bool during =
-      repair && (options.choose == timing::during || (options.choose == timing::best && decides_early));
-  scorer choose;
-  if (during) choose = scorer::make<P>(h, options.score, options.unit, true);
-  const sweep_plan plan{during ? &choose : nullptr, options.density, options.over, options.grid};
-
-  bit_mask mask(w.rows(), w.cols(), !prunes);
-  if (prunes && !during) {
-    auto chosen = select<P>(unit_scores<P>(w, h, options.score, options.unit, exec), w.rows(), w.cols(),
-                            options.density, options.over);
-    if (!chosen) return chosen.error();
-    mask = std::move(chosen).value();
-  }
-  if (options.round == rounding::gptq) {
-    compressed_layer<Q> out{sweep_codes<P, Q>(w, h, mask, !repair, plan, exec), std::move(mask)};
-    if (const auto ok = check_codes("quern::compress_layer", out.codes); !ok) return ok.error();
-    return out;
-  }
-  eigen_matrix<float> repaired;
-  if (repair) {
-    repaired = eigen_map(w);
-    sweep_in_place<P>(span2<float>(repaired.data(), w.rows(), w.cols()), h, mask, plan, exec);
-    w = span2<const float>(repaired.data(), w.rows(), w.cols());
-  }
-  auto codes = round_to_nearest<Q>(w, h, &mask, options.grid, exec);
-  if (!codes) return codes.error();
-  return compressed_layer<Q>{std::move(codes).value(), std::move(mask)};
+  return compress_layer<Q>(w, shape_of<P>(), h, options, exec);
 }
 
 }  // namespace QUERN_BUILD

@@ -77,19 +77,17 @@ result<coded_matrix<Q>> round_to_nearest(span2<const float> w, const inverse_hes
 
 /// Sweeps with rounding to codes of Q. @p drop: pruned weights count as zero from the start; else the
 /// survivors make up for them too.
-template <sparsity_pattern P, quantizer Q, class Exec>
-coded_matrix<Q> sweep_codes(span2<const float> w, const inverse_hessian& h, bit_mask& mask, bool drop,
-                            const sweep_plan& plan, Exec& exec) {
+template <quantizer Q, class Exec>
+coded_matrix<Q> sweep_codes(span2<const float> w, const inverse_hessian& h, const unit_shape& shape,
+                            bit_mask& mask, bool drop, const sweep_plan& plan, Exec& exec) {
   coded_matrix<Q> codes(w.rows(), w.cols());
-  std::vector<float> importance;
-  for (Eigen::Index c = 0; c < h.upper.cols(); ++c) importance.push_back(1 / (h.upper(c, c) * h.upper(c, c)));
-  fit_row_scales<Q>(w, plan.choose == nullptr ? &mask : nullptr, importance, plan.grid, codes, exec);
+  fit_row_scales<Q>(w, plan.choose == nullptr ? &mask : nullptr, sweep_importance(h), plan.grid, codes, exec);
   Eigen::MatrixXf work = eigen_map(w);
   if (drop)
     for (std::size_t r = 0; r < w.rows(); ++r)
       for (std::size_t c = 0; c < w.cols(); ++c)
         if (!mask(r, c)) work(static_cast<Eigen::Index>(r), static_cast<Eigen::Index>(c)) = 0;
-  sweep<P>(work, h, mask, codes, plan, exec);
+  sweep(work, h, shape, mask, codes, plan, exec);
   return codes;
 }
 
@@ -107,7 +105,7 @@ result<coded_matrix<Q>> gptq(span2<const float> w, const inverse_hessian& h, con
     return error("quern::gptq: the mask is ", mask->rows(), " x ", mask->cols(), " but W is ", w.rows(),
                  " x ", w.cols(), "; they must agree");
   bit_mask keep = mask != nullptr ? mask->clone() : bit_mask(w.rows(), w.cols(), true);
-  coded_matrix<Q> codes = sweep_codes<unruled, Q>(w, h, keep, true, {.grid = grid}, exec);
+  coded_matrix<Q> codes = sweep_codes<Q>(w, h, {}, keep, true, {.grid = grid}, exec);
   if (const auto ok = check_codes("quern::gptq", codes); !ok) return ok.error();
   return codes;
 }

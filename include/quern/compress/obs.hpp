@@ -23,12 +23,12 @@ inline result<void> check_weights(const char* who, span2<const float> w, const i
 }
 
 /// Sweeps without rounding and writes the weights back.
-template <sparsity_pattern P, class Exec>
-void sweep_in_place(span2<float> w, const inverse_hessian& h, bit_mask& mask, const sweep_plan& plan,
-                    Exec& exec) {
+template <class Exec>
+void sweep_in_place(span2<float> w, const inverse_hessian& h, const unit_shape& shape, bit_mask& mask,
+                    const sweep_plan& plan, Exec& exec) {
   Eigen::MatrixXf work = eigen_map(w);
   coded_matrix<real<float>> codes(w.rows(), w.cols());
-  sweep<P>(work, h, mask, codes, plan, exec);
+  sweep(work, h, shape, mask, codes, plan, exec);
   eigen_map(w) = work;
 }
 
@@ -51,8 +51,8 @@ result<bit_mask> sparse_gpt(span2<float> w, const inverse_hessian& h, double den
   if (!(density >= 0 && density <= 1))
     return error("quern::sparse_gpt: the density is ", density, "; it must be 0..1");
   bit_mask mask(w.rows(), w.cols());
-  const scorer choose = scorer::make<P>(h, kind, aggregate::mean, true);
-  sweep_in_place<P>(w, h, mask, {.choose = &choose, .density = density, .over = over}, exec);
+  const scorer choose(h, shape_of<P>(), kind, aggregate::mean, true);
+  sweep_in_place(w, h, shape_of<P>(), mask, {.choose = &choose, .density = density, .over = over}, exec);
   return mask;
 }
 
@@ -67,7 +67,7 @@ result<void> compensate(span2<float> w, const inverse_hessian& h, const bit_mask
     return error("quern::compensate: the mask is ", mask.rows(), " x ", mask.cols(), " but W is ", w.rows(),
                  " x ", w.cols(), "; they must agree");
   bit_mask given = mask.clone();
-  sweep_in_place<unruled>(w, h, given, {}, exec);
+  sweep_in_place(w, h, {}, given, {}, exec);
   return {};
 }
 
