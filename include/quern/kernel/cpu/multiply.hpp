@@ -5,13 +5,14 @@
 // quern::multiply<quern::isa_list<quern::isa::scalar>>(w, x, y);
 
 #include <quern/core/executor.hpp>
+#include <quern/kernel/cpu/isa/avx512.hpp>
 #include <quern/kernel/cpu/isa/scalar.hpp>
 #include <span>
 
 namespace quern::inline v0 {
 
 /// Tried from left to right; the first that the format supports and the CPU has does the work.
-using default_isas = isa_list<isa::scalar>;
+using default_isas = isa_list<isa::avx512, isa::scalar>;
 
 inline namespace QUERN_BUILD {
 

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sweep.hpp"
+
+using namespace quern;
+using namespace quern_test;
+
+// isa::scalar stands behind isa::avx512 in the list: a format whose runs the vector loop does not take must
+// still be multiplied.
+TEST_CASE_TEMPLATE("AVX-512 multiply agrees with a double loop", F, QUERN_TEST_FORMATS) {
+  if (!isa::avx512::available()) {
+    MESSAGE("SKIP: this CPU has no AVX-512");
+    return;
+  }
+  sweep<isa_list<isa::avx512, isa::scalar>, typename F::pattern, typename F::quantizer>();
+}
