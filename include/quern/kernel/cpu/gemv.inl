@@ -9,9 +9,10 @@
 template <class P, class Q>
 inline constexpr bool fits = [] {
   using l = layout<P, Q>;
+  constexpr int run = Q::run == 0 ? l::cell_cols : Q::run;
   if (Q::run == 0 || l::params_in_cells) return true;
-  if (P::kind == survivors::masked) return Q::run % l::window_units == 0;  // bitmap
-  return Q::run % l::cell_cols == 0 || l::cell_cols % Q::run == 0;
+  if (P::kind == survivors::masked) return run % l::window_units == 0;  // bitmap
+  return run % l::cell_cols == 0 || l::cell_cols % run == 0;
 }();
 
 /// The planes of a stream of codes of Bits bits, at the first byte of one slot.
