@@ -2,10 +2,7 @@
 // What a user of the library compiles; built as found by find_package, by add_subdirectory, and by a bare -I.
 #include <cmath>
 #include <cstdio>
-#include <quern/format/pack.hpp>
-#include <quern/kernel/cpu/multiply.hpp>
-#include <quern/pattern/group.hpp>
-#include <quern/quant/affine.hpp>
+#include <quern/quern.hpp>
 #include <span>
 #include <vector>
 

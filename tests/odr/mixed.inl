@@ -2,15 +2,7 @@
 // Included by two translation units with different -m flags, each of which gives the function a name.
 #include <cstddef>
 #include <quern/core/thread_pool.hpp>
-#include <quern/format/pack.hpp>
-#include <quern/format/unpack.hpp>
-#include <quern/kernel/cpu/multiply.hpp>
-#include <quern/pattern/bsr.hpp>
-#include <quern/pattern/group.hpp>
-#include <quern/pattern/nm.hpp>
-#include <quern/quant/affine.hpp>
-#include <quern/quant/real.hpp>
-#include <quern/quant/symmetric.hpp>
+#include <quern/quern.hpp>
 #include <vector>
 
 namespace {
