@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <llama/linear.hpp>
+#include <quern/core/error.hpp>
+#include <quern/dense/matrix.hpp>
+
+namespace llama {
+namespace {
+
+class dense_weight {
+ public:
+  dense_weight(std::vector<float> values, std::size_t rows, std::size_t cols)
+      : values_(std::move(values)), rows_(rows), cols_(cols) {}
+  std::size_t rows() const { return rows_; }
+  std::size_t cols() const { return cols_; }
+  std::size_t bytes() const { return values_.size() * sizeof(float); }
+  void multiply(span2<const float> x, span2<float> y, quern::thread_pool& pool) const {
+    // Tiles of whole output rows, cut the same way for every pool: Eigen may sum the last rows of a product
+    // in another order than the rest, so the cut is part of the result. About eight tiles, each of a multiple
+    // of 48 rows, the height of Eigen's AVX-512 kernel.
+    const std::size_t tile = std::max<std::size_t>(48, (rows_ / 8 + 47) / 48 * 48);
+    const std::size_t tiles = (rows_ + tile - 1) / tile;
+    const span2<const float> w(values_.data(), rows_, cols_);
+    pool.parallel_for(tiles, 1, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t t = begin; t < end; ++t) {
+        const std::size_t first = t * tile, count = std::min(tile, rows_ - first);
+        const span2<float> part(y.data() + first, y.rows(), count, y.stride());
+        quern::eigen_map(part).noalias() =
+            quern::eigen_map(x) * quern::eigen_map(w.rows_of(first, count)).transpose();
+      }
+    });
+  }
+  void row(std::size_t r, std::span<float> out) const {
+    std::copy_n(values_.data() + r * cols_, cols_, out.data());
+  }
+
+ private:
+  std::vector<float> values_;
+  std::size_t rows_, cols_;
+};
+
+}  // namespace
+
+linear dense_linear(std::vector<float> values, std::size_t rows, std::size_t cols) {
+  quern::require(values.size() == rows * cols, "llama::dense_linear: ", values.size(), " values do not make ",
+                 rows, " x ", cols);
+  return linear(dense_weight(std::move(values), rows, cols));
+}
+
+}  // namespace llama

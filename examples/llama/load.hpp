@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// llama::model m = llama::load("smollm2.gguf", pool).value();          // GGUF or safetensors, by content
+// llama::save_bf16("model.safetensors", config, weights, notes).value();
+
+#include <llama/config.hpp>
+#include <llama/model.hpp>
+#include <llama/train_model.hpp>
+#include <quern/core/error.hpp>
+#include <quern/core/thread_pool.hpp>
+#include <quern/io/safetensors.hpp>
+#include <quern/io/safetensors_writer.hpp>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace llama {
+
+/// Reads a model with all weights as dense fp32: GGUF files of architecture `llama` with any type that
+/// quern::dequantize knows, safetensors files with F32, F16 or BF16 tensors under GGUF's names and the config
+/// in
+/// `__metadata__` under GGUF's keys. @returns io_error that names file, key or tensor, and what to do
+quern::result<model> load(const std::string& path, quern::thread_pool& pool);
+
+/// The config as `__metadata__` entries under GGUF's keys ("llama.block_count": "4").
+void describe(const config& c, quern::safetensors_writer& out);
+/// The config of such a file. @returns io_error that names the key
+quern::result<config> read_config(const quern::safetensors_file& file, const std::string& path);
+
+/// The text of a `__metadata__` entry beside the config, for instance {"quern.training", "..."}.
+using notes = std::vector<std::pair<std::string, std::string>>;
+/// Writes flat weights (see llama::parameters) rounded to bf16, norms included, by temporary file and rename.
+quern::result<void> save_bf16(const std::string& path, const config& c, std::span<const float> weights,
+                              const notes& extra);
+
+}  // namespace llama

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <llama/model.hpp>
+#include <quern/core/error.hpp>
+#include <string>
+
+namespace llama {
+
+std::size_t model::bytes() const {
+  std::size_t sum = embedding.bytes() + output_norm.size() * sizeof(float);
+  if (!shape.tied) sum += head.bytes();
+  for (const block& b : blocks) {
+    sum += (b.attn_norm.size() + b.ffn_norm.size()) * sizeof(float);
+    for (const named_linear& l : block_linears) sum += (b.*l.weight).bytes();
+  }
+  return sum;
+}
+
+void check(const model& m) {
+  const config& c = m.shape;
+  check(c).value();
+  const auto linear_is = [](const std::string& name, const linear& w, std::size_t rows, std::size_t cols) {
+    quern::require(static_cast<bool>(w), "llama::model: ", name, " is missing");
+    quern::require(w.rows() == rows && w.cols() == cols, "llama::model: ", name, " is ", w.rows(), " x ",
+                   w.cols(), ", but the config asks for ", rows, " x ", cols);
+  };
+  const auto norm_is = [&](const std::string& name, const std::vector<float>& gain) {
+    quern::require(gain.size() == c.width, "llama::model: ", name, " has ", gain.size(),
+                   " values, but the width is ", c.width);
+  };
+  linear_is("token_embd", m.embedding, c.vocab, c.width);
+  linear_is("output", m.head, c.vocab, c.width);
+  norm_is("output_norm", m.output_norm);
+  quern::require(m.blocks.size() == c.layers, "llama::model: has ", m.blocks.size(),
+                 " blocks, but the config asks for ", c.layers);
+  for (std::size_t l = 0; l < c.layers; ++l) {
+    const block& b = m.blocks[l];
+    const std::string prefix = "blk." + std::to_string(l) + ".";
+    norm_is(prefix + "attn_norm", b.attn_norm);
+    norm_is(prefix + "ffn_norm", b.ffn_norm);
+    const std::size_t outputs[] = {c.query_width(), c.kv_width(), c.kv_width(), c.width,
+                                   c.ffn,           c.ffn,        c.width};
+    const std::size_t inputs[] = {c.width, c.width, c.width, c.query_width(), c.width, c.width, c.ffn};
+    for (std::size_t i = 0; i < std::size(block_linears); ++i)
+      linear_is(prefix + block_linears[i].name, b.*block_linears[i].weight, outputs[i], inputs[i]);
+  }
+}
+
+session::session(const model& m, std::size_t capacity, quern::thread_pool& pool)
+    : model_(&m),
+      pool_(&pool),
+      capacity_(capacity),
+      rope_(capacity, m.shape.head_dim, static_cast<double>(m.shape.rope_base)),
+      keys_(m.shape.layers),
+      values_(m.shape.layers) {
+  check(m);
+  quern::require(capacity > 0 && capacity <= m.shape.context, "llama::session: capacity ", capacity,
+                 " must be 1..", m.shape.context, ", the context of the model");
+  for (auto* cache : {&keys_, &values_})
+    for (auto& layer : *cache) layer.resize(capacity * m.shape.kv_width());
+}
+
+void session::rewind(std::size_t position) {
+  quern::require(position <= position_, "llama::session: cannot rewind to ", position, " from ", position_);
+  position_ = position;
+}
+
+// Rows are independent, so any split gives the same result. Sixteen rows of a small model take longer than a
+// fork and join.
+template <class F>
+void session::each_rows(std::size_t n, F&& f) {
+  pool_->parallel_for(n, 16, [&](std::size_t begin, std::size_t end) { f(begin, end - begin); });
+}
+
+void session::multiply(std::size_t layer, const char* name, const linear& w, span2<const float> x,
+                       span2<float> y) {
+  if (watch_) watch_(layer, name, x);
+  w.multiply(x, y, *pool_);
+}
+
+void session::embed(std::span<const std::int32_t> ids, span2<float> stream) const {
+  const config& c = model_->shape;
+  quern::require(stream.rows() == ids.size() && stream.cols() == c.width,
+                 "llama::session: the stream must be [", ids.size(), " x ", c.width, "]");
+  for (std::size_t r = 0; r < ids.size(); ++r) {
+    quern::require(ids[r] >= 0 && static_cast<std::size_t>(ids[r]) < c.vocab, "llama::session: id ", ids[r],
+                   " at position ", r, " must be below the vocabulary of ", c.vocab);
+    model_->embedding.row(static_cast<std::size_t>(ids[r]), {stream.row(r), c.width});
+  }
+}
+
+void session::run_block(std::size_t layer, span2<float> stream) {
+  const config& c = model_->shape;
+  const block& b = model_->blocks[layer];
+  const std::size_t n = stream.rows(), past = position_;
+  quern::require(n > 0 && n <= capacity_ - past, "llama::session: ", n, " tokens after ", past,
+                 " do not fit its capacity of ", capacity_, "; make a larger one or rewind");
+  const auto scratch = [n](aligned<float>& v, std::size_t cols) {
+    if (v.size() < n * cols) v.resize(n * cols);
+    return span2<float>(v.data(), n, cols);
+  };
+  const span2<float> normed = scratch(normed_, c.width), q = scratch(q_, c.query_width());
+  const span2<float> attended = scratch(attended_, c.query_width()), gate = scratch(gate_, c.ffn);
+  const span2<float> up = scratch(up_, c.ffn);
+  const span2<float> keys(keys_[layer].data(), past + n, c.kv_width());
+  const span2<float> values(values_[layer].data(), past + n, c.kv_width());
+
+  each_rows(n, [&](std::size_t r, std::size_t count) {
+    rmsnorm<float>(stream.rows_of(r, count), b.attn_norm, c.rms_epsilon, normed.rows_of(r, count), {});
+  });
+  multiply(layer, "attn_q", b.attn_q, normed, q);
+  multiply(layer, "attn_k", b.attn_k, normed, keys.rows_of(past, n));
+  multiply(layer, "attn_v", b.attn_v, normed, values.rows_of(past, n));
+  each_rows(n, [&](std::size_t r, std::size_t count) {
+    rope_.forward(q.rows_of(r, count), past + r);
+    rope_.forward(keys.rows_of(past + r, count), past + r);
+  });
+  const std::size_t pieces = (n + attention_rows - 1) / attention_rows;
+  pool_->parallel_for(c.heads * pieces, 1, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i)
+      attention_block<float>(q, keys, values, {c.heads, c.kv_heads, c.head_dim}, i / pieces,
+                             i % pieces * attention_rows, attended, {});
+  });
+  multiply(layer, "attn_output", b.attn_output, attended, normed);
+  each_rows(n, [&](std::size_t r, std::size_t count) {
+    add<float>(stream.rows_of(r, count), normed.rows_of(r, count));
+    rmsnorm<float>(stream.rows_of(r, count), b.ffn_norm, c.rms_epsilon, normed.rows_of(r, count), {});
+  });
+  multiply(layer, "ffn_gate", b.ffn_gate, normed, gate);
+  multiply(layer, "ffn_up", b.ffn_up, normed, up);
+  each_rows(n, [&](std::size_t r, std::size_t count) {
+    swiglu<float>(gate.rows_of(r, count), up.rows_of(r, count), gate.rows_of(r, count));
+  });
+  multiply(layer, "ffn_down", b.ffn_down, gate, normed);
+  each_rows(n, [&](std::size_t r, std::size_t count) {
+    add<float>(stream.rows_of(r, count), normed.rows_of(r, count));
+  });
+}
+
+span2<const float> session::extend(std::span<const std::int32_t> ids) {
+  const config& c = model_->shape;
+  quern::require(!ids.empty() && ids.size() <= capacity_ - position_, "llama::session: ", ids.size(),
+                 " tokens after ", position_, " do not fit its capacity of ", capacity_,
+                 "; make a larger one or rewind");
+  if (stream_.size() < ids.size() * c.width) stream_.resize(ids.size() * c.width);
+  const span2<float> stream(stream_.data(), ids.size(), c.width);
+  embed(ids, stream);
+  for (std::size_t l = 0; l < c.layers; ++l) run_block(l, stream);
+  advance(ids.size());
+  rmsnorm<float>(stream, model_->output_norm, c.rms_epsilon, stream, {});
+  return stream;
+}
+
+span2<const float> session::logits(span2<const float> hidden) {
+  const std::size_t vocab = model_->shape.vocab;
+  if (logits_.size() < hidden.rows() * vocab) logits_.resize(hidden.rows() * vocab);
+  const span2<float> out(logits_.data(), hidden.rows(), vocab);
+  model_->head.multiply(hidden, out, *pool_);
+  return out;
+}
+
+}  // namespace llama

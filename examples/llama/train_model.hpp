@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// llama::parameters layout(config);                     // names, shapes and places in one flat buffer
+// std::vector<float> weights(layout.size()), gradient(layout.size());
+// llama::sequence_pass<float> pass(config);             // the activations of one sequence, reused
+// auto logits = pass.forward(weights, ids);             // [ids.size() x vocab]
+// pass.backward(weights, dlogits, gradient);            // adds to gradient
+
+#include <cstddef>
+#include <cstdint>
+#include <llama/aligned.hpp>
+#include <llama/config.hpp>
+#include <llama/ops.hpp>
+#include <quern/core/rng.hpp>
+#include <quern/core/span2.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace llama {
+
+/// One parameter tensor inside the flat buffer: [rows x cols], row-major, from `offset` on. Norms have one
+/// row.
+struct tensor {
+  std::string name;  ///< as in GGUF: "blk.0.attn_q.weight"
+  std::size_t rows = 0, cols = 0, offset = 0;
+  std::size_t size() const { return rows * cols; }
+};
+
+/// The tensors of one block, in the order of the flat buffer.
+enum class slot { attn_norm, attn_q, attn_k, attn_v, attn_output, ffn_norm, ffn_gate, ffn_up, ffn_down };
+inline constexpr std::size_t slots = 9;
+
+/// Where every parameter of a model lives in one flat buffer, so that an optimizer sees a single span.
+class parameters {
+ public:
+  /// @throws the error of llama::check
+  explicit parameters(const config& c);
+  std::size_t size() const { return size_; }
+  const std::vector<tensor>& tensors() const { return tensors_; }
+  const tensor& embedding() const { return tensors_.front(); }
+  const tensor& block(std::size_t layer, slot s) const {
+    return tensors_[1 + layer * slots + static_cast<std::size_t>(s)];
+  }
+  const tensor& output_norm() const { return tensors_[output_norm_]; }
+  /// The embedding where the head is tied.
+  const tensor& head() const { return tensors_[head_]; }
+
+ private:
+  std::vector<tensor> tensors_;
+  std::size_t size_ = 0, output_norm_ = 0, head_ = 0;
+};
+
+/// The matrix of a tensor inside a flat buffer.
+template <class T>
+span2<T> view(std::span<T> flat, const tensor& t) {
+  return {flat.data() + t.offset, t.rows, t.cols};
+}
+
+/// Starting weights: normal with variance 1 / (3 inputs) for linears, divided by 2 * layers for the two that
+/// write to the residual stream; 0.02 for the embedding; norms 1.
+void initialise(const config& c, const parameters& layout, quern::rng& random, std::span<float> weights);
+
+/// Forward and backward pass of one sequence in the calling thread, with the activations it keeps in between.
+/// Memory: about (10 width + 4 ffn + 2 vocab) values per position and layer.
+template <class T>
+class sequence_pass {
+ public:
+  explicit sequence_pass(const config& c);
+  /// The logits after every position of @p ids (1 .. context of them), [n x vocab]; valid until the next
+  /// call.
+  /// @throws shape_error for a wrong length or an id that is not below vocab
+  span2<const T> forward(std::span<const T> weights, std::span<const std::int32_t> ids);
+  /// Adds to @p gradient what dlogits [n x vocab] makes of the last forward pass, which used the same
+  /// weights. Once per forward pass: it consumes the activations.
+  void backward(std::span<const T> weights, span2<const T> dlogits, std::span<T> gradient);
+  /// A scratch [n x vocab] for the caller's dlogits of the last forward pass.
+  span2<T> dlogits() { return {dlogits_.data(), n_, config_.vocab}; }
+  const parameters& layout() const { return layout_; }
+
+ private:
+  struct block_state {
+    aligned<T> in, normed, q, k, v, attended, mid, normed_mid, gate, up, hidden;  // [context x ...]
+    aligned<T> inverse, inverse_mid, log_sums;  // [context], [heads x context]
+  };
+  span2<T> rows(aligned<T>& v, std::size_t cols) const { return {v.data(), n_, cols}; }
+  void block_forward(std::span<const T> weights, std::size_t layer);
+  void block_backward(std::span<const T> weights, std::size_t layer, std::span<T> gradient);
+
+  config config_;
+  parameters layout_;
+  rope<T> rope_;
+  std::vector<block_state> blocks_;
+  aligned<T> stream_, normed_, inverse_, logits_, dlogits_;  // after the last block
+  aligned<T> dstream_, dnormed_, dq_, dk_, dv_, dattended_, dhidden_;
+  std::vector<std::int32_t> ids_;
+  std::size_t n_ = 0;
+};
+
+}  // namespace llama
