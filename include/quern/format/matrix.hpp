@@ -70,29 +70,17 @@ class matrix_view {
     else
       return 1;
   }
-  /// Code @p k of a cell.
-  std::uint32_t code(cell c, int k) const {
-    std::uint32_t v = 0;
-    for (int i = 0; i < plane_count(Q::bits); ++i) {
-      const int width = plane_width(Q::bits, i);
-      v |= get_field(raw_.at[static_cast<int>(stream::codes) + i], width,
-                     locate(width, geometry::cell_codes, c, k))
-           << plane_shift(Q::bits, i);
-    }
-    return v;
+  /// All codes [cell_codes] of a cell.
+  void load_codes(cell c, std::uint32_t* codes) const {
+    load_cell<Q::bits, geometry::cell_codes>(
+        {raw_[stream::codes], raw_[stream::codes1], raw_[stream::codes2]}, c, codes);
   }
-  /// Position of kept code @p k of a cell within its N:M window (positions).
-  int position(cell c, int k) const {
-    std::uint32_t v = 0;
-    for (int i = 0; i < plane_count(geometry::position_bits); ++i) {
-      // The planes of a position follow each other inside the one index stream.
-      const int width = plane_width(geometry::position_bits, i),
-                shift = plane_shift(geometry::position_bits, i);
-      v |= get_field(raw_[stream::index] + position_plane(raw_.cells, i), width,
-                     locate(width, geometry::cell_codes, c, k))
-           << shift;
-    }
-    return static_cast<int>(v);
+  /// Positions [cell_codes] of the kept codes of a cell, each within its N:M window (positions).
+  void load_positions(cell c, std::uint32_t* positions) const {
+    // The planes of the positions follow each other inside the one index stream.
+    const std::byte* p = raw_[stream::index];
+    load_cell<geometry::position_bits, geometry::cell_codes>(
+        {p, p + position_plane(raw_.cells, 1), p + position_plane(raw_.cells, 2)}, c, positions);
   }
   /// First byte of plane @p i of the positions.
   static constexpr std::size_t position_plane(std::size_t cells, int i) {

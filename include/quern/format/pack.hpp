@@ -34,8 +34,9 @@ struct float_source {
   span2<const float> w;
   std::size_t rows() const { return w.rows(); }
   std::size_t cols() const { return w.cols(); }
-  bool is_zero(std::size_t r, std::size_t c) const { return w(r, c) == 0.0f; }
-  bool is_finite(std::size_t r, std::size_t c) const { return quern::is_finite(w(r, c)); }
+  float value(std::size_t r, std::size_t c) const { return w(r, c); }
+  /// Whether row @p r has neither NaN nor infinity.
+  bool is_finite(std::size_t r) const { return all_finite(w.row(r), cols()); }
   /// Row @p r without its pruned weights; @p scratch holds cols() floats.
   std::size_t fill(std::size_t r, const bit_mask* mask, float* scratch, coded_row<Q>& out) const {
     if (mask == nullptr) return round_row<Q>(w.row(r), cols(), out);
@@ -50,8 +51,12 @@ struct coded_source {
   const coded_matrix<Q>& w;
   std::size_t rows() const { return w.rows(); }
   std::size_t cols() const { return w.cols(); }
-  bool is_zero(std::size_t r, std::size_t c) const { return w.value(r, c) == 0.0f; }
-  bool is_finite(std::size_t r, std::size_t c) const { return quern::is_finite(w.value(r, c)); }
+  float value(std::size_t r, std::size_t c) const { return w.value(r, c); }
+  bool is_finite(std::size_t r) const {
+    for (std::size_t c = 0; c < cols(); ++c)
+      if (!quern::is_finite(w.value(r, c))) return false;
+    return true;
+  }
   std::size_t fill(std::size_t r, const bit_mask* mask, float*, coded_row<Q>& out) const {
     for (std::size_t c = 0; c < cols(); ++c) out.codes[c] = w.code(r, c);
     for (std::size_t i = 0; i < w.runs(); ++i) out.params[i] = w.params(r, i);
@@ -71,28 +76,64 @@ struct coded_source {
 
 inline namespace QUERN_BUILD {
 
+/// The survivors of one row as bits: those of the mask, or the weights that are not zero.
+class row_bits {
+ public:
+  template <class Source>
+  void read(const Source& source, const bit_mask* mask, std::size_t r) {
+    const std::size_t words = (source.cols() + 63) / 64;
+    words_.assign(words + 1, 0);  // one more, so that 16 bits can be taken anywhere
+    if (mask != nullptr) {
+      std::memcpy(words_.data(), mask->row(r), words * 8);
+    } else {
+      for (std::size_t c = 0; c < source.cols(); ++c)
+        words_[c / 64] |= static_cast<std::uint64_t>(source.value(r, c) != 0.0f) << c % 64;
+    }
+  }
+  /// Bits [first, first + n), n at most 16; those past the last column are 0.
+  std::uint32_t operator()(std::size_t first, int n) const {
+    if (first / 64 + 1 >= words_.size()) return 0;
+    std::uint64_t v = words_[first / 64] >> first % 64;
+    if (first % 64 > 48) v |= words_[first / 64 + 1] << (64 - first % 64);
+    return static_cast<std::uint32_t>(v & ((1u << n) - 1));
+  }
+
+ private:
+  std::vector<std::uint64_t> words_;
+};
+
 /// Which units of a band survive: [windows][blocks] 16-bit masks, and the number of stored cells.
 template <class P, class Q, class Source>
 fault scan_band(const Source& source, const bit_mask* mask, std::size_t band, std::uint16_t* masks,
-                std::size_t& cells) {
+                std::size_t& cells, row_bits& alive) {
   using l = layout<P, Q>;
   const std::size_t cols = source.cols(), first_row = band * band_rows<P>;
   const std::size_t end_row =
       first_row + band_rows<P> < source.rows() ? first_row + band_rows<P> : source.rows();
   for (std::size_t r = first_row; r < end_row; ++r) {
-    const std::size_t block = (r - first_row) / static_cast<std::size_t>(P::unit_rows);
-    std::size_t in_window = 0;
-    for (std::size_t c = 0; c < cols; ++c) {
-      if (!source.is_finite(r, c)) return {fault::not_finite, r, c};
-      const bool alive = mask != nullptr ? (*mask)(r, c) : !source.is_zero(r, c);
-      if constexpr (P::kind == survivors::positions) {
-        if (c % P::of == 0) in_window = 0;
-        if (alive && ++in_window > P::keep) return {fault::pattern, r, c};
-      } else if constexpr (P::kind != survivors::all) {
-        const std::size_t unit = c / static_cast<std::size_t>(P::unit_cols);
-        if (alive)
-          masks[unit / l::window_units * band_blocks<P> + block] |=
-              static_cast<std::uint16_t>(1u << unit % l::window_units);
+    if (!source.is_finite(r)) {
+      std::size_t c = 0;
+      while (c + 1 < cols && quern::is_finite(source.value(r, c))) ++c;
+      return {fault::not_finite, r, c};
+    }
+    if constexpr (P::kind != survivors::all) alive.read(source, mask, r);
+    if constexpr (P::kind == survivors::positions) {
+      for (std::size_t c = 0; c < cols; c += P::of) {
+        std::uint32_t bits = alive(c, P::of);
+        if (std::popcount(bits) <= P::keep) continue;
+        for (int i = 0; i < P::keep; ++i) bits &= bits - 1;
+        return {fault::pattern, r, c + static_cast<std::size_t>(std::countr_zero(bits))};
+      }
+    } else if constexpr (P::kind != survivors::all) {
+      const std::size_t block = (r - first_row) / static_cast<std::size_t>(P::unit_rows);
+      const std::size_t units = l::cells_per_row(cols);
+      for (std::size_t unit = 0; unit < units; ++unit) {
+        constexpr int piece = P::unit_cols % 16 == 0 ? 16 : P::unit_cols % 8 == 0 ? 8 : 1;
+        std::uint32_t any = 0;
+        for (int i = 0; i < P::unit_cols; i += piece)
+          any |= alive(unit * P::unit_cols + static_cast<std::size_t>(i), piece);
+        masks[unit / l::window_units * band_blocks<P> + block] |=
+            static_cast<std::uint16_t>((any != 0 ? 1u : 0u) << unit % l::window_units);
       }
     }
   }
@@ -148,20 +189,6 @@ void write_index(matrix<P, Q>& w, std::size_t band, const std::uint16_t* masks, 
   }
 }
 
-/// Kept inputs of one row of N:M, window by window, completed to exactly N with the first ones that are free.
-template <class P, class Source>
-void choose_positions(const Source& source, const bit_mask* mask, std::size_t r, std::size_t window,
-                      int (&chosen)[16]) {
-  std::uint32_t alive = 0;
-  for (std::size_t i = 0; i < P::of; ++i) {
-    const std::size_t c = window * P::of + i;
-    if (r < source.rows() && c < source.cols() && (mask != nullptr ? (*mask)(r, c) : !source.is_zero(r, c)))
-      alive |= 1u << i;
-  }
-  for (std::uint32_t i = 0; i < P::of && std::popcount(alive) < P::keep; ++i) alive |= 1u << i;
-  for (int n = 0; alive != 0; ++n, alive &= alive - 1) chosen[n] = std::countr_zero(alive);
-}
-
 /// Codes and parameters of the 16 rows of one tile.
 template <class P, class Q, class Source>
 fault write_tile(matrix<P, Q>& w, const Source& source, const bit_mask* mask, std::size_t tile,
@@ -189,14 +216,12 @@ fault write_tile(matrix<P, Q>& w, const Source& source, const bit_mask* mask, st
       put_field(w.writable(stream::zero), Q::zero_bits, sequential(Q::zero_bits, field_number),
                 Q::zero_code(p));
   };
-  std::byte* planes[3] = {w.writable(stream::codes), w.writable(stream::codes1), w.writable(stream::codes2)};
-  const auto put_code = [&](cell c, int k, std::uint32_t code) {
-    for (int i = 0; i < plane_count(Q::bits); ++i) {
-      const int width = plane_width(Q::bits, i), shift = plane_shift(Q::bits, i);
-      const std::uint32_t part = width < 8 ? code >> shift & ((1u << width) - 1) : code;
-      put_field(planes[i], width, locate(width, l::cell_codes, c, k), part);
-    }
-  };
+  std::byte* const planes[3] = {w.writable(stream::codes), w.writable(stream::codes1),
+                                w.writable(stream::codes2)};
+  row_bits alive[P::kind == survivors::positions ? lanes : 1];
+  if constexpr (P::kind == survivors::positions)
+    for (std::size_t lane = 0; lane < lanes && tile * lanes + lane < source.rows(); ++lane)
+      alive[lane].read(source, mask, tile * lanes + lane);
   if constexpr (Q::run > 0 && !l::params_in_cells)
     for (std::size_t lane = 0; lane < lanes && tile * lanes + lane < source.rows(); ++lane)
       for (std::size_t run = 0; run < l::runs(cols); ++run)
@@ -204,32 +229,32 @@ fault write_tile(matrix<P, Q>& w, const Source& source, const bit_mask* mask, st
   for_each_cell(v, tile, [&](cell c, int lane, std::size_t unit) {
     const std::size_t r = tile * lanes + static_cast<std::size_t>(lane), own = static_cast<std::size_t>(lane);
     const std::size_t first = unit * static_cast<std::size_t>(l::cell_cols);
+    std::uint32_t codes[l::cell_codes] = {};
     if constexpr (P::kind == survivors::positions) {
-      int chosen[16];
+      // Every window is completed to exactly N with the first inputs that are free; they hold the code 0 or
+      // that of a weight that is zero.
+      std::uint32_t places[l::cell_codes];
       for (std::size_t i = 0; i < l::windows; ++i) {
-        choose_positions<P>(source, mask, r, unit * l::windows + i, chosen);
-        for (int n = 0; n < P::keep; ++n) {
-          const int k = static_cast<int>(i) * P::keep + n;
-          for (int j = 0; j < plane_count(l::position_bits); ++j) {
-            const int width = plane_width(l::position_bits, j);
-            const std::uint32_t part =
-                static_cast<std::uint32_t>(chosen[n]) >> plane_shift(l::position_bits, j) &
-                ((1u << width) - 1);
-            put_field(w.writable(stream::index) + v.position_plane(v.cells(), j), width,
-                      locate(width, l::cell_codes, c, k), part);
-          }
-          const std::size_t col = first + i * P::of + static_cast<std::size_t>(chosen[n]);
-          if (r < source.rows() && col < cols) put_code(c, k, rows.code(own, col));
+        std::uint32_t kept = r < source.rows() ? alive[own](first + i * P::of, P::of) : 0;
+        for (std::uint32_t j = 0; std::popcount(kept) < P::keep; ++j) kept |= 1u << j;
+        for (std::size_t k = i * P::keep; kept != 0; ++k, kept &= kept - 1) {
+          places[k] = static_cast<std::uint32_t>(std::countr_zero(kept));
+          const std::size_t col = first + i * P::of + places[k];
+          if (r < source.rows() && col < cols) codes[k] = rows.code(own, col);
         }
       }
+      std::byte* const at = w.writable(stream::index);
+      store_cell<l::position_bits, l::cell_codes>(
+          {at, at + v.position_plane(v.cells(), 1), at + v.position_plane(v.cells(), 2)}, c, places);
     } else {
       if (r >= source.rows()) return;
-      for (int k = 0; k < l::cell_codes && first + static_cast<std::size_t>(k) < cols; ++k)
-        put_code(c, k, rows.code(own, first + static_cast<std::size_t>(k)));
+      const std::size_t n = cols - first < l::cell_codes ? cols - first : l::cell_codes;
+      for (std::size_t k = 0; k < n; ++k) codes[k] = rows.code(own, first + k);
       if constexpr (l::params_in_cells)
         for (std::size_t j = 0; j < l::runs_per_cell && first + j * Q::run < cols; ++j)
           put_params(v.param_field(tile, c, lane, j), own, first / Q::run + j);
     }
+    store_cell<Q::bits, l::cell_codes>(planes, c, codes);
   });
   return {};
 }
@@ -281,8 +306,9 @@ result<matrix<P, Q>> pack_from(const Source& source, const bit_mask* mask, Exec&
   std::vector<std::size_t> begin(bands + 1);
   std::vector<fault> faults(bands);
   exec.parallel_for(bands, 1, [&](std::size_t first, std::size_t end) {
+    row_bits scratch;
     for (std::size_t b = first; b < end; ++b)
-      faults[b] = scan_band<P, Q>(source, mask, b, masks.data() + b * masks_per_band, begin[b + 1]);
+      faults[b] = scan_band<P, Q>(source, mask, b, masks.data() + b * masks_per_band, begin[b + 1], scratch);
   });
   for (const fault& f : faults)
     if (f.kind != fault::none) return describe<P, Q>(f);

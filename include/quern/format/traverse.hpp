@@ -58,11 +58,13 @@ template <class P, class Q>
 void decode_cell(const matrix_view<P, Q>& w, std::size_t tile, cell c, int lane, std::size_t unit,
                  float row_scale, float* out) {
   using l = layout<P, Q>;
+  std::uint32_t codes[l::cell_codes];
+  w.load_codes(c, codes);
   constexpr int per_run = Q::run == 0 ? l::cell_codes : l::params_in_cells ? Q::run : 0;
   if constexpr (per_run > 0) {
     for (int j = 0; j < l::cell_codes / per_run; ++j) {
       const run_params p = w.params(w.param_field(tile, c, lane, static_cast<std::size_t>(j)), row_scale);
-      for (int k = j * per_run; k < (j + 1) * per_run; ++k) out[k] = Q::decode(w.code(c, k), p);
+      for (int k = j * per_run; k < (j + 1) * per_run; ++k) out[k] = Q::decode(codes[k], p);
     }
   } else {
     // Runs are counted over all inputs: find the run of each code. An N:M window lies within one run.
@@ -78,20 +80,25 @@ void decode_cell(const matrix_view<P, Q>& w, std::size_t tile, cell c, int lane,
         run = at;
         p = w.params(w.param_field(tile, c, lane, run), row_scale);
       }
-      out[k] = Q::decode(w.code(c, k), p);
+      out[k] = Q::decode(codes[k], p);
     }
   }
 }
 
-/// Input that code @p k of a cell belongs to; may lie past the last one in completed cells.
+/// Inputs [cell_codes] that the codes of a cell belong to; those of completed cells may lie past the last
+/// one.
 template <class P, class Q>
-std::size_t column(const matrix_view<P, Q>& w, cell c, std::size_t unit, int k) {
+void cell_columns(const matrix_view<P, Q>& w, cell c, std::size_t unit, std::size_t* cols) {
   using l = layout<P, Q>;
   const std::size_t first = unit * static_cast<std::size_t>(l::cell_cols);
-  if constexpr (P::kind == survivors::positions)
-    return first + static_cast<std::size_t>(k / P::keep * P::of + w.position(c, k));
-  else
-    return first + static_cast<std::size_t>(k);
+  if constexpr (P::kind == survivors::positions) {
+    std::uint32_t at[l::cell_codes];
+    w.load_positions(c, at);
+    for (int k = 0; k < l::cell_codes; ++k)
+      cols[k] = first + static_cast<std::size_t>(k / P::keep * P::of) + at[k];
+  } else {
+    for (int k = 0; k < l::cell_codes; ++k) cols[k] = first + static_cast<std::size_t>(k);
+  }
 }
 
 }  // namespace QUERN_BUILD

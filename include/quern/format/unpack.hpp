@@ -27,11 +27,11 @@ void unpack_tile(const matrix_view<P, Q>& w, std::size_t tile, std::size_t first
     const std::size_t r = tile * lanes + static_cast<std::size_t>(lane);
     if (r < first_row || r >= first_row + out.rows() || r >= w.rows()) return;
     float values[l::cell_codes];
+    std::size_t cols[l::cell_codes];
     decode_cell(w, tile, c, lane, unit, scales[lane], values);
-    for (int k = 0; k < l::cell_codes; ++k) {
-      const std::size_t col = column(w, c, unit, k);
-      if (col < w.cols()) out(r - first_row, col) = values[k];
-    }
+    cell_columns(w, c, unit, cols);
+    for (int k = 0; k < l::cell_codes; ++k)
+      if (cols[k] < w.cols()) out(r - first_row, cols[k]) = values[k];
   });
 }
 
@@ -88,11 +88,14 @@ coded_matrix<Q> unpack_codes(const matrix_view<P, Q>& w, bit_mask* mask = nullpt
         for (std::size_t j = 0; j < l::runs_per_cell; ++j)
           if (const std::size_t run = unit * l::runs_per_cell + j; run < out.runs())
             out.params(r, run) = w.params(w.param_field(tile, c, lane, j), w.row_scale(r));
+      std::uint32_t codes[l::cell_codes];
+      std::size_t cols[l::cell_codes];
+      w.load_codes(c, codes);
+      cell_columns(w, c, unit, cols);
       for (int k = 0; k < l::cell_codes; ++k) {
-        const std::size_t col = column(w, c, unit, k);
-        if (col >= w.cols()) continue;
-        out.code(r, col) = static_cast<typename Q::code_type>(w.code(c, k));
-        if (mask != nullptr) mask->set(r, col, true);
+        if (cols[k] >= w.cols()) continue;
+        out.code(r, cols[k]) = static_cast<typename Q::code_type>(codes[k]);
+        if (mask != nullptr) mask->set(r, cols[k], true);
       }
     });
   return out;

@@ -75,9 +75,11 @@ result<void> check_positions(const matrix_view<P, Q>& w) {
   result<void> out;
   for (std::size_t tile = 0; tile < l::tiles(w.rows()) && out; ++tile)
     for_each_cell(w, tile, [&](cell c, int lane, std::size_t unit) {
+      std::uint32_t places[l::cell_codes];
+      w.load_positions(c, places);
       int last = -1;
       for (int k = 0; k < l::cell_codes; ++k) {
-        const int at = w.position(c, k);
+        const int at = static_cast<int>(places[k]);
         if (k % P::keep == 0) last = -1;
         if (out && (at >= P::of || at <= last))
           out = io_error("index: row ", tile * lanes + static_cast<std::size_t>(lane), " column ",

@@ -67,9 +67,9 @@ struct affine {
     return {scale, -scale * static_cast<float>(zero_code)};
   }
   QUERN_HD static constexpr std::uint32_t encode(float w, run_params p) {
-    if (p.scale == 0) return 0;
-    const float c = (w - p.offset) / p.scale + 0.5f;
-    return c < 0 ? 0u : c > top ? static_cast<std::uint32_t>(top) : static_cast<std::uint32_t>(c);
+    // No branch around the division, so that a loop of encode becomes vectors.
+    const std::uint32_t code = clamp_code((w - p.offset) / (p.scale == 0 ? 1.0f : p.scale) + 0.5f, top);
+    return p.scale == 0 ? 0u : code;
   }
   /// scale * code and scale * zero are exact in float (at most 15 + 8 significant bits), so this rounds at
   /// most once.

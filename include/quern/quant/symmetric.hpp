@@ -50,9 +50,9 @@ struct symmetric {
     return with_scale(policy::decode(scale_code, row));
   }
   QUERN_HD static constexpr std::uint32_t encode(float w, run_params p) {
-    if (p.scale == 0) return zero;
-    const float c = (w - p.offset) / p.scale + 0.5f;
-    return c < 0 ? 0u : c > top ? static_cast<std::uint32_t>(top) : static_cast<std::uint32_t>(c);
+    // No branch around the division, so that a loop of encode becomes vectors.
+    const std::uint32_t code = clamp_code((w - p.offset) / (p.scale == 0 ? 1.0f : p.scale) + 0.5f, top);
+    return p.scale == 0 ? static_cast<std::uint32_t>(zero) : code;
   }
   QUERN_HD static constexpr float decode(std::uint32_t code, run_params p) {
     return p.scale * static_cast<float>(code) + p.offset;

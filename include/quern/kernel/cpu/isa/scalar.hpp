@@ -30,12 +30,12 @@ struct kernel<isa::scalar> {
       float values[l::cell_codes];
       std::size_t cols[l::cell_codes];
       decode_cell(w, tile, c, lane, unit, scales[lane], values);
+      cell_columns(w, c, unit, cols);
       int n = 0;  // codes that belong to an input: cells at the right edge are completed with zeros
       for (int k = 0; k < l::cell_codes; ++k) {
-        const std::size_t col = column(w, c, unit, k);
-        if (col >= w.cols()) continue;
+        if (cols[k] >= w.cols()) continue;
         values[n] = values[k];
-        cols[n++] = col;
+        cols[n++] = cols[k];
       }
       for (std::size_t t = 0; t < x.rows(); ++t) {
         const float* xt = x.row(t);
