@@ -9,12 +9,15 @@
 
 namespace quern::inline v0 {
 
-/// A search for the range of a run: the full range and `steps` ranges that are shrunk evenly down to `lowest`
-/// of it are tried, and the one with the smallest weighted squared error is taken. Clipping the extremes pays
-/// the more the fewer the bits. 0 steps: the full range.
+/// A search for the range of a run: beside its own range, `steps` + 1 multiples of it from `highest` down to
+/// `lowest` are tried, and the one with the smallest weighted squared error is taken. Clipping the extremes
+/// pays the more the fewer the bits; a wider range pays where the ends fall between codes, as they do at the
+/// end that a symmetric code has no mirror image for and where a zero point was rounded. Relative error of
+/// 4-bit affine runs of 16 Gaussian weights: own range .0695, only narrower ones .0678, both .065. 0 steps:
+/// the own range.
 struct grid_search {
-  int steps = 12;
-  float lowest = 0.6f;
+  int steps = 14;
+  float lowest = 0.6f, highest = 1.14f;
   friend bool operator==(const grid_search&, const grid_search&) = default;
 };
 
@@ -42,7 +45,7 @@ float rounding_error(const float* w, const float* importance, std::size_t n, run
 
 /// The parameters, as they come back from storage, of a run of @p n weights (the survivors of a run) with the
 /// smallest error among those that the grid offers. Two-level scales try the multipliers of @p row_scale that
-/// lie in the grid's range instead of its steps, and one above.
+/// lie in the grid's range instead of its steps.
 /// @param importance  [n] weights of the squared errors
 /// @param row_scale   of the row, for quantizers that have one
 /// @param error       null, or receives the error
@@ -70,17 +73,20 @@ run_params fit_run(const float* w, const float* importance, std::size_t n, float
   };
   if (grid.steps > 0) {
     if constexpr (Q::row_scaled) {
-      const float ideal = std::abs(Q::fit(lo, hi).scale);
-      const int top = (1 << Q::scale_bits) - 1;
-      const int first = std::max(1, static_cast<int>(std::ceil(ideal * grid.lowest / row_scale)));
-      const int last = std::min(top, static_cast<int>(ideal / row_scale) + 2);
-      for (int m = std::min(first, top); m <= last; ++m) {
+      const float ideal = std::abs(Q::fit(lo, hi).scale), largest = (1 << Q::scale_bits) - 1;
+      const auto multiplier = [&](float t) {
+        return static_cast<int>(std::clamp(std::ceil(t * ideal / row_scale), 1.0f, largest));
+      };
+      const int first = row_scale > 0 ? multiplier(grid.lowest) : 1;
+      const int last = row_scale > 0 ? multiplier(grid.highest) : 0;
+      for (int m = first; m <= last; ++m) {
         const float t = row_scale * static_cast<float>(m) / ideal;
         attempt(Q::fit(lo * t, hi * t));
       }
     } else {
-      for (int i = 1; i <= grid.steps; ++i) {
-        const float t = 1 - (1 - grid.lowest) * static_cast<float>(i) / static_cast<float>(grid.steps);
+      const float step = (grid.highest - grid.lowest) / static_cast<float>(grid.steps);
+      for (int i = 0; i <= grid.steps; ++i) {
+        const float t = grid.highest - step * static_cast<float>(i);
         attempt(Q::fit(lo * t, hi * t));
       }
     }

@@ -70,15 +70,16 @@ result<compressed_layer<Q>> compress_layer(span2<const float> w, const unit_shap
     mask = std::move(chosen).value();
   }
   if (options.round == rounding::gptq) {
-    coded_matrix<Q> codes = sweep_codes<Q>(w, h, p, mask, !repair, plan, exec);
-    if (const auto ok = check_codes("quern::compress_layer", codes); !ok) return ok.error();
-    return compressed_layer<Q>{std::move(codes), std::move(mask)};
+    auto codes = sweep_codes<Q>(w, h, p, mask, !repair, plan, exec);
+    if (!codes) return codes.error();
+    return compressed_layer<Q>{std::move(codes).value(), std::move(mask)};
   }
   eigen_matrix<float> repaired;
   if (repair) {
     repaired = eigen_map(w);
-    sweep_in_place(span2<float>(repaired.data(), w.rows(), w.cols()), h, p, mask, plan, exec);
-    w = span2<const float>(repaired.data(), w.rows(), w.cols());
+    const span2<float> values(repaired.data(), w.rows(), w.cols());
+    if (const auto ok = sweep_in_place(values, h, p, mask, plan, exec); !ok) return ok.error();
+    w = values;
   }
   auto codes = round_to_nearest<Q>(w, h, &mask, options.grid, exec);
   if (!codes) return codes.error();
@@ -88,9 +89,8 @@ result<compressed_layer<Q>> compress_layer(span2<const float> w, const unit_shap
 /// Prunes and rounds W [rows x cols] in one pass. `dense` is only rounded, `real<float>` only pruned. The
 /// result does not depend on the executor. Time: rows * cols^2 flops for the sweep, and about 100 ns per
 /// weight and core for the grid of 4-bit runs (Zen 5).
-/// @returns an error that names what is wrong: a weight (row and column) that is not finite or too large for
-/// the
-///          scale, a density that is not 0..1, shapes that differ
+/// @returns an error: the row and column of a weight that is not finite or too large for the scale, a density
+/// that is not 0..1, or shapes that differ
 template <sparsity_pattern P, quantizer Q, class Exec = serial>
 result<compressed_layer<Q>> compress_layer(span2<const float> w, const inverse_hessian& h,
                                            const compress_options& options = {}, Exec&& exec = Exec{}) {

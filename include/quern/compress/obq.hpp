@@ -11,12 +11,12 @@ inline namespace QUERN_BUILD {
 
 /// The first run whose parameters or weights the format cannot hold, as an error.
 template <quantizer Q>
-result<void> check_codes(const char* who, const coded_matrix<Q>& codes) {
+result<void> check_codes(const coded_matrix<Q>& codes) {
   for (std::size_t r = 0; r < codes.rows(); ++r)
     for (std::size_t c = 0; c < codes.cols(); ++c)
       if (!is_finite(codes.value(r, c)))
         return error(
-            who, "<", Q::label(), ">: row ", r, " column ", c,
+            "quern::", Q::label(), ": row ", r, " column ", c,
             ": the weights are too large for this format's scale; use a bf16 scale or rescale the layer");
   return {};
 }
@@ -39,9 +39,8 @@ void fit_row_scales(span2<const float> w, const bit_mask* mask, const std::vecto
 /// Rounds every surviving weight of W [rows x cols] to the nearest code (RTN); the parameters of a run are
 /// those of the grid with the least squared error, weighted by the mean square of the inputs.
 /// @param mask  which weights survive (null: all); the others get the code of zero
-/// @returns the codes, or an error that names row and column: weights that are not finite, or too large for
-/// the
-///          scale; or the shapes that differ
+/// @returns the codes, or an error: row and column of a weight that is not finite or too large for the scale,
+/// or shapes that differ
 template <quantizer Q, class Exec = serial>
 result<coded_matrix<Q>> round_to_nearest(span2<const float> w, const inverse_hessian& h, const bit_mask* mask,
                                          grid_search grid = {}, Exec&& exec = Exec{}) {
@@ -71,15 +70,15 @@ result<coded_matrix<Q>> round_to_nearest(span2<const float> w, const inverse_hes
       encode_row<Q>(values.data(), w.cols(), row);
     }
   });
-  if (const auto ok = check_codes("quern::round_to_nearest", codes); !ok) return ok.error();
+  if (const auto ok = check_codes(codes); !ok) return ok.error();
   return codes;
 }
 
 /// Sweeps with rounding to codes of Q. @p drop: pruned weights count as zero from the start; else the
 /// survivors make up for them too.
 template <quantizer Q, class Exec>
-coded_matrix<Q> sweep_codes(span2<const float> w, const inverse_hessian& h, const unit_shape& shape,
-                            bit_mask& mask, bool drop, const sweep_plan& plan, Exec& exec) {
+result<coded_matrix<Q>> sweep_codes(span2<const float> w, const inverse_hessian& h, const unit_shape& shape,
+                                    bit_mask& mask, bool drop, const sweep_plan& plan, Exec& exec) {
   coded_matrix<Q> codes(w.rows(), w.cols());
   fit_row_scales<Q>(w, plan.choose == nullptr ? &mask : nullptr, sweep_importance(h), plan.grid, codes, exec);
   Eigen::MatrixXf work = eigen_map(w);
@@ -87,7 +86,10 @@ coded_matrix<Q> sweep_codes(span2<const float> w, const inverse_hessian& h, cons
     for (std::size_t r = 0; r < w.rows(); ++r)
       for (std::size_t c = 0; c < w.cols(); ++c)
         if (!mask(r, c)) work(static_cast<Eigen::Index>(r), static_cast<Eigen::Index>(c)) = 0;
-  sweep(work, h, shape, mask, codes, plan, exec);
+  const auto swept = sweep(work, h, shape, mask, codes, plan, exec);
+  // A scale that overflows spoils all that comes after it: name the place, not the consequence.
+  if (const auto ok = check_codes(codes); !ok) return ok.error();
+  if (!swept) return swept.error();
   return codes;
 }
 
@@ -105,9 +107,7 @@ result<coded_matrix<Q>> gptq(span2<const float> w, const inverse_hessian& h, con
     return error("quern::gptq: the mask is ", mask->rows(), " x ", mask->cols(), " but W is ", w.rows(),
                  " x ", w.cols(), "; they must agree");
   bit_mask keep = mask != nullptr ? mask->clone() : bit_mask(w.rows(), w.cols(), true);
-  coded_matrix<Q> codes = sweep_codes<Q>(w, h, {}, keep, true, {.grid = grid}, exec);
-  if (const auto ok = check_codes("quern::gptq", codes); !ok) return ok.error();
-  return codes;
+  return sweep_codes<Q>(w, h, {}, keep, true, {.grid = grid}, exec);
 }
 
 }  // namespace QUERN_BUILD

@@ -22,14 +22,15 @@ inline result<void> check_weights(const char* who, span2<const float> w, const i
   return {};
 }
 
-/// Sweeps without rounding and writes the weights back.
+/// Sweeps without rounding and writes the weights back, unless they overflow.
 template <class Exec>
-void sweep_in_place(span2<float> w, const inverse_hessian& h, const unit_shape& shape, bit_mask& mask,
-                    const sweep_plan& plan, Exec& exec) {
+result<void> sweep_in_place(span2<float> w, const inverse_hessian& h, const unit_shape& shape, bit_mask& mask,
+                            const sweep_plan& plan, Exec& exec) {
   Eigen::MatrixXf work = eigen_map(w);
   coded_matrix<real<float>> codes(w.rows(), w.cols());
-  sweep(work, h, shape, mask, codes, plan, exec);
-  eigen_map(w) = work;
+  auto ok = sweep(work, h, shape, mask, codes, plan, exec);
+  if (ok) eigen_map(w) = work;
+  return ok;
 }
 
 /// Prunes W [rows x cols] in place: the mask is chosen on the way from the weights as they have become, and
@@ -39,8 +40,7 @@ void sweep_in_place(span2<float> w, const inverse_hessian& h, const unit_shape& 
 /// chosen beforehand over the whole row (select, then compensate) is better.
 /// @param density  0..1 for patterns of free density
 /// @param kind     magnitude and Wanda are possible too, on the weights as they have become
-/// @returns the mask, or an error that names the row and column of a weight that is not finite, or the
-/// density
+/// @returns the mask, or an error: the row and column of a weight that is not finite, or the density
 template <sparsity_pattern P, class Exec = serial>
 result<bit_mask> sparse_gpt(span2<float> w, const inverse_hessian& h, double density = 0.5,
                             scope over = scope::row, saliency kind = saliency::obs_block,
@@ -52,7 +52,9 @@ result<bit_mask> sparse_gpt(span2<float> w, const inverse_hessian& h, double den
     return error("quern::sparse_gpt: the density is ", density, "; it must be 0..1");
   bit_mask mask(w.rows(), w.cols());
   const scorer choose(h, shape_of<P>(), kind, aggregate::mean, true);
-  sweep_in_place(w, h, shape_of<P>(), mask, {.choose = &choose, .density = density, .over = over}, exec);
+  const auto ok =
+      sweep_in_place(w, h, shape_of<P>(), mask, {.choose = &choose, .density = density, .over = over}, exec);
+  if (!ok) return ok.error();
   return mask;
 }
 
@@ -67,8 +69,7 @@ result<void> compensate(span2<float> w, const inverse_hessian& h, const bit_mask
     return error("quern::compensate: the mask is ", mask.rows(), " x ", mask.cols(), " but W is ", w.rows(),
                  " x ", w.cols(), "; they must agree");
   bit_mask given = mask.clone();
-  sweep_in_place(w, h, {}, given, {}, exec);
-  return {};
+  return sweep_in_place(w, h, {}, given, {}, exec);
 }
 
 }  // namespace QUERN_BUILD

@@ -100,15 +100,17 @@ void fit_runs(const sweep_state& s, const std::vector<float>& importance, std::s
 }
 
 /// Decides column @p c of a band: rounds what survives, drops the rest, and notes what was lost in column
-/// @p slot.
+/// @p slot. @returns whether all weights of the column were finite
 template <quantizer Q>
-void decide_column(sweep_state& s, std::size_t top, std::size_t tall, std::size_t c, std::size_t slot,
+bool decide_column(sweep_state& s, std::size_t top, std::size_t tall, std::size_t c, std::size_t slot,
                    coded_matrix<Q>& codes) {
   const float pivot = 1 / s.h.upper(s.at(c), s.at(c));
+  bool finite = true;
   for (std::size_t r = top; r < top + tall; ++r) {
     float& w = s.w(s.at(r), s.at(c));
     run_params p{1, 0};
     if constexpr (Q::run > 0) p = codes.params(r, c / Q::run);
+    finite = finite && is_finite(w);
     const bool alive = s.mask(r, c);
     const std::uint32_t code = Q::encode(alive ? w : 0.0f, p);
     const float kept = alive ? Q::decode(code, p) : 0.0f;
@@ -116,6 +118,7 @@ void decide_column(sweep_state& s, std::size_t top, std::size_t tall, std::size_
     s.lost(s.at(r), s.at(slot)) = (w - kept) * pivot;
     w = kept;
   }
+  return finite;
 }
 
 /// Walks over the columns of W from left to right. Column c is pruned or rounded; its error e = (w_c - kept)
@@ -132,15 +135,17 @@ void decide_column(sweep_state& s, std::size_t top, std::size_t tall, std::size_
 /// @param mask   which weights survive; written if plan.choose is set. Patterns of free density then choose
 ///               per sweep_cols columns
 /// @param codes  [rows x cols]; row scales must be set, codes and parameters are written
+/// @returns an error that names the rows whose weights overflow
 template <quantizer Q, class Exec>
-void sweep(Eigen::MatrixXf& w, const inverse_hessian& h, const unit_shape& shape, bit_mask& mask,
-           coded_matrix<Q>& codes, const sweep_plan& plan, Exec& exec) {
+result<void> sweep(Eigen::MatrixXf& w, const inverse_hessian& h, const unit_shape& shape, bit_mask& mask,
+                   coded_matrix<Q>& codes, const sweep_plan& plan, Exec& exec) {
   constexpr std::size_t run = static_cast<std::size_t>(Q::run);
   const std::size_t step = sweep_cols(shape, run), band = band_rows_of(shape), window = shape.window();
   sweep_state state{w, h, shape, plan, mask, {}};
   const std::size_t rows = state.rows(), cols = state.cols();
   state.lost.resize(w.rows(), state.at(std::min(step, cols)));
   const std::vector<float> importance = sweep_importance(h);
+  std::vector<unsigned char> overflow((rows + band - 1) / band);
   const auto bands = [&](auto&& f) {
     exec.parallel_for((rows + band - 1) / band, 1, [&](std::size_t first, std::size_t end) {
       for (std::size_t b = first; b < end; ++b) f(b * band, std::min(band, rows - b * band));
@@ -166,12 +171,17 @@ void sweep(Eigen::MatrixXf& w, const inverse_hessian& h, const unit_shape& shape
             state.choose(top, tall, c, c + window);
         }
         if (run > 0 && c % run == 0) fit_runs(state, importance, top, tall, c, codes);
-        decide_column(state, top, tall, c, c - first, codes);
+        if (!decide_column(state, top, tall, c, c - first, codes)) overflow[top / band] = 1;
         state.carry_column(top, tall, first, c, end);
       }
       state.carry_panel(top, tall, first, end);
     });
   }
+  for (std::size_t b = 0; b < overflow.size(); ++b)
+    if (overflow[b] != 0)
+      return error("quern::sweep: making up for lost weights overflows in rows ", b * band, " to ",
+                   std::min(rows, (b + 1) * band) - 1, "; take a larger damp or more calibration text");
+  return {};
 }
 
 }  // namespace QUERN_BUILD
