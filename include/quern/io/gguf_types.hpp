@@ -9,19 +9,15 @@
 namespace quern::inline v0 {
 
 /// How the elements of a GGUF tensor are stored; the numbers are those of the file.
+// clang-format off
 enum class gguf_type : std::uint32_t {
-  f32 = 0,
-  f16 = 1,
-  q4_0 = 2,
-  q4_1 = 3,
-  q5_0 = 6,
-  q5_1 = 7,
-  q8_0 = 8,  // clang-format off
+  f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8,
   q2_k = 10, q3_k = 11, q4_k = 12, q5_k = 13, q6_k = 14,
   iq2_xxs = 16, iq2_xs = 17, iq3_xxs = 18, iq1_s = 19, iq4_nl = 20, iq3_s = 21, iq2_s = 22, iq4_xs = 23,
   i8 = 24, i16 = 25, i32 = 26, i64 = 27, f64 = 28, iq1_m = 29, bf16 = 30,
-  tq1_0 = 34, tq2_0 = 35, mxfp4 = 39, nvfp4 = 40, q1_0 = 41  // clang-format on
+  tq1_0 = 34, tq2_0 = 35, mxfp4 = 39, nvfp4 = 40, q1_0 = 41
 };
+// clang-format on
 
 /// A row is a whole number of blocks.
 struct gguf_layout {
@@ -82,18 +78,12 @@ constexpr const char* name_of(gguf_type type) {
 }
 
 /// What a metadata value is; the numbers are those of the file.
+// clang-format off
 enum class gguf_value_type : std::uint32_t {
-  u8 = 0,
-  i8 = 1,
-  u16 = 2,
-  i16 = 3,
-  u32 = 4,
-  i32 = 5,
-  f32 = 6,
-  boolean = 7,
-  string = 8,  // clang-format off
-  array = 9, u64 = 10, i64 = 11, f64 = 12  // clang-format on
+  u8 = 0, i8 = 1, u16 = 2, i16 = 3, u32 = 4, i32 = 5, f32 = 6, boolean = 7, string = 8, array = 9, u64 = 10, i64 = 11,
+  f64 = 12
 };
+// clang-format on
 
 /// Bytes of one value; 0 for strings, arrays and unknown types.
 constexpr std::uint32_t bytes_of(gguf_value_type type) {

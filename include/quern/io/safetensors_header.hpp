@@ -20,20 +20,12 @@
 namespace quern::inline v0 {
 
 /// What one element of a tensor is. The format has no 4-bit integers: packed codes are u8 tensors.
+// clang-format off
 enum class dtype : std::uint8_t {
-  boolean,
-  f4,
-  f6_e2m3,
-  f6_e3m2,
-  u8,
-  i8,
-  f8_e5m2,
-  f8_e4m3,
-  f8_e8m0,
-  f8_e4m3fnuz,
-  f8_e5m2fnuz,  // clang-format off
-  i16, u16, f16, bf16, i32, u32, f32, c64, f64, i64, u64  // clang-format on
+  boolean, f4, f6_e2m3, f6_e3m2, u8, i8, f8_e5m2, f8_e4m3, f8_e8m0, f8_e4m3fnuz, f8_e5m2fnuz,
+  i16, u16, f16, bf16, i32, u32, f32, c64, f64, i64, u64
 };
+// clang-format on
 
 /// How a dtype is written in the header, and the bits of one element.
 struct dtype_traits {
@@ -41,12 +33,14 @@ struct dtype_traits {
   unsigned bits;
 };
 
+/// [dtype] in the order of the enumerators.
 constexpr std::array<dtype_traits, 22> dtype_table{
     {{"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},
      {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
      {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
      {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64}}};
 
+/// The name of a dtype as the header writes it, and the bits of one element.
 constexpr const char* name_of(dtype t) { return dtype_table[static_cast<std::size_t>(t)].name; }
 constexpr unsigned bits_of(dtype t) { return dtype_table[static_cast<std::size_t>(t)].bits; }
 
