@@ -4,6 +4,7 @@
 #   kjv.txt        the King James Version without the held-out passages (training)
 #   jargon.txt     the Jargon File (training)
 #   held_out.txt   16 passages of 4,096 bytes of the King James Version, evenly spread, excluded from kjv.txt
+#   calibration.txt  64 passages of 4,096 bytes of kjv.txt, evenly spread (training text: compression may see it)
 # Installs the Debian packages bible-kjv, bible-kjv-text and jargon-text where they are missing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -38,4 +39,10 @@ tail -c +$((at + 1)) "$whole" >>"$out/kjv.txt"
 
 [ "$(stat -c %s "$out/kjv.txt")" = $((size - passages * length)) ] || { echo "kjv.txt is incomplete" >&2; exit 1; }
 [ "$(stat -c %s "$out/held_out.txt")" = $((passages * length)) ] || { echo "held_out.txt is incomplete" >&2; exit 1; }
-(cd "$out" && sha256sum kjv.txt jargon.txt held_out.txt)
+
+: >"$out/calibration.txt"
+size=$(stat -c %s "$out/kjv.txt")
+for ((i = 0; i < 64; ++i)); do
+  tail -c +$((size * (2 * i + 1) / 128 + 1)) "$out/kjv.txt" | head -c 4096 >>"$out/calibration.txt" || true
+done
+(cd "$out" && sha256sum kjv.txt jargon.txt held_out.txt calibration.txt)

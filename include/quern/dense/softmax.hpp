@@ -23,7 +23,8 @@ T log_sum_exp(std::span<const T> x) {
   require(!x.empty(), "quern::log_sum_exp: x is empty; pass at least one value");
   const auto values = eigen_array(x);
   const T top = values.template maxCoeff<Eigen::PropagateNaN>();
-  // inf - inf would hide the infinity behind Eigen's clamped exp.
+  // Said here: Eigen's exp clamps its argument first, and what that makes of a NaN is up to the instruction
+  // set.
   if (!std::isfinite(top)) return std::numeric_limits<T>::quiet_NaN();
   return top + std::log((values - top).exp().sum());
 }
