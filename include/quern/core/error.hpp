@@ -112,7 +112,8 @@ class [[nodiscard]] result {
     check();
     return value_;
   }
-  T&& value() && {
+  /// By value, so that `for (x : f().value())` does not dangle.
+  T value() && {
     check();
     return std::move(value_);
   }

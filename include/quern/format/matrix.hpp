@@ -70,18 +70,6 @@ class matrix_view {
     else
       return 1;
   }
-  /// All codes [cell_codes] of a cell.
-  void load_codes(cell c, std::uint32_t* codes) const {
-    load_cell<Q::bits, geometry::cell_codes>(
-        {raw_[stream::codes], raw_[stream::codes1], raw_[stream::codes2]}, c, codes);
-  }
-  /// Positions [cell_codes] of the kept codes of a cell, each within its N:M window (positions).
-  void load_positions(cell c, std::uint32_t* positions) const {
-    // The planes of the positions follow each other inside the one index stream.
-    const std::byte* p = raw_[stream::index];
-    load_cell<geometry::position_bits, geometry::cell_codes>(
-        {p, p + position_plane(raw_.cells, 1), p + position_plane(raw_.cells, 2)}, c, positions);
-  }
   /// First byte of plane @p i of the positions.
   static constexpr std::size_t position_plane(std::size_t cells, int i) {
     return cells * static_cast<std::size_t>(geometry::cell_codes) / 8 *

@@ -53,13 +53,30 @@ void for_each_cell(const matrix_view<P, Q>& w, std::size_t tile, F&& f) {
   }
 }
 
+/// All codes [cell_codes] of a cell.
+template <class P, class Q>
+void load_codes(const matrix_view<P, Q>& w, cell c, std::uint32_t* codes) {
+  load_cell<Q::bits, layout<P, Q>::cell_codes>({w[stream::codes], w[stream::codes1], w[stream::codes2]}, c,
+                                               codes);
+}
+
+/// Positions [cell_codes] of the kept codes of a cell, each within its N:M window (positions).
+template <class P, class Q>
+void load_positions(const matrix_view<P, Q>& w, cell c, std::uint32_t* positions) {
+  using l = layout<P, Q>;
+  // The planes of the positions follow each other inside the one index stream.
+  const std::byte* p = w[stream::index];
+  load_cell<l::position_bits, l::cell_codes>(
+      {p, p + w.position_plane(w.cells(), 1), p + w.position_plane(w.cells(), 2)}, c, positions);
+}
+
 /// Decodes a cell to @p out [cell_codes] floats, in the order of its codes.
 template <class P, class Q>
 void decode_cell(const matrix_view<P, Q>& w, std::size_t tile, cell c, int lane, std::size_t unit,
                  float row_scale, float* out) {
   using l = layout<P, Q>;
   std::uint32_t codes[l::cell_codes];
-  w.load_codes(c, codes);
+  load_codes(w, c, codes);
   constexpr int per_run = Q::run == 0 ? l::cell_codes : l::params_in_cells ? Q::run : 0;
   if constexpr (per_run > 0) {
     for (int j = 0; j < l::cell_codes / per_run; ++j) {
@@ -93,7 +110,7 @@ void cell_columns(const matrix_view<P, Q>& w, cell c, std::size_t unit, std::siz
   const std::size_t first = unit * static_cast<std::size_t>(l::cell_cols);
   if constexpr (P::kind == survivors::positions) {
     std::uint32_t at[l::cell_codes];
-    w.load_positions(c, at);
+    load_positions(w, c, at);
     for (int k = 0; k < l::cell_codes; ++k)
       cols[k] = first + static_cast<std::size_t>(k / P::keep * P::of) + at[k];
   } else {

@@ -90,7 +90,7 @@ coded_matrix<Q> unpack_codes(const matrix_view<P, Q>& w, bit_mask* mask = nullpt
             out.params(r, run) = w.params(w.param_field(tile, c, lane, j), w.row_scale(r));
       std::uint32_t codes[l::cell_codes];
       std::size_t cols[l::cell_codes];
-      w.load_codes(c, codes);
+      load_codes(w, c, codes);
       cell_columns(w, c, unit, cols);
       for (int k = 0; k < l::cell_codes; ++k) {
         if (cols[k] >= w.cols()) continue;

@@ -76,7 +76,7 @@ result<void> check_positions(const matrix_view<P, Q>& w) {
   for (std::size_t tile = 0; tile < l::tiles(w.rows()) && out; ++tile)
     for_each_cell(w, tile, [&](cell c, int lane, std::size_t unit) {
       std::uint32_t places[l::cell_codes];
-      w.load_positions(c, places);
+      load_positions(w, c, places);
       int last = -1;
       for (int k = 0; k < l::cell_codes; ++k) {
         const int at = static_cast<int>(places[k]);

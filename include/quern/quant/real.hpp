@@ -42,7 +42,6 @@ struct real {
       return to_float(T{static_cast<std::uint16_t>(code)});
   }
 };
-using f32 = float;
 static_assert(quantizer<real<float>> && quantizer<real<f16>> && quantizer<real<bf16>>);
 
 }  // namespace quern::inline v0

@@ -7,6 +7,7 @@
 #include <quern/format/matrix.hpp>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// The customisation point of an instruction set. A specialisation has
 ///   template <class P, class Q> static constexpr bool supports;   // decided at compile time
@@ -18,4 +19,5 @@ namespace quern::inline v0 {
 template <class Isa>
 struct kernel;
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

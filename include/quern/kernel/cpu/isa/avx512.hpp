@@ -111,7 +111,6 @@ inline i32x16 expand_fields(const std::byte* p, std::size_t first, lane_mask m) 
 #include <quern/kernel/cpu/gemv.inl>
 
 }  // namespace cpu_avx512
-}  // namespace QUERN_BUILD
 
 /// 512-bit vectors, exact float activations: 16 rows in the lanes of one register.
 template <>
@@ -126,6 +125,7 @@ struct kernel<isa::avx512> {
   }
 };
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0
 QUERN_TARGET_END
 #if defined(__GNUC__) && !defined(__clang__)
@@ -133,10 +133,12 @@ QUERN_TARGET_END
 #endif
 #else
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 template <>
 struct kernel<isa::avx512> {
   template <class P, class Q>
   static constexpr bool supports = false;
 };
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0
 #endif

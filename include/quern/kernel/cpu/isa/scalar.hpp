@@ -6,6 +6,7 @@
 #include <quern/kernel/cpu/kernel.hpp>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// Portable C++: the oracle of all other instruction sets. Every cell is decoded once and multiplied with all
 /// tokens. The products of a row are summed in float in the order in which its cells are stored, each cell on
@@ -47,4 +48,5 @@ struct kernel<isa::scalar> {
   }
 };
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0
