@@ -109,8 +109,9 @@ TEST_CASE("inputs that were never seen") {
   CHECK(inverse.upper(1, 1) > 0);
   CHECK_FALSE(invert(h, -1));
   CHECK_FALSE(invert(h, std::numeric_limits<double>::quiet_NaN()));
-  CHECK(invert(hessian(3)));  // nothing seen at all: the identity
-  CHECK(invert(hessian(3))->upper == identity_hessian(3).upper);
+  // Nothing seen at all: all inputs are alike.
+  const inverse_hessian blank = invert(hessian(3)).value();
+  CHECK(blank.upper == identity_hessian(3).upper * blank.upper(0, 0));
   CHECK(invert(hessian(0)));
 }
 
@@ -120,7 +121,7 @@ TEST_CASE("a singular Hessian without damping is an error") {
   h.add(span2<const float>(x, 1, 3)).value();
   const auto r = invert(h, 0);
   REQUIRE_FALSE(r);
-  CHECK(std::string(r.error().what()).find("singular at damp 0") != std::string::npos);
+  CHECK(std::string(r.error().what()).find("at damping 0") != std::string::npos);
   CHECK(invert(h, 0.01));
 }
 

@@ -5,13 +5,13 @@
 // text h.add(window, position_weights).value();     // attention sinks: weigh position 0 more
 // quern::inverse_hessian inverse = quern::invert(h).value();   // what every method of compress/ takes
 
-#include <Eigen/Cholesky>
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 #include <quern/core/error.hpp>
 #include <quern/core/executor.hpp>
+#include <quern/dense/cholesky.hpp>
 #include <quern/dense/matrix.hpp>
 #include <span>
 #include <vector>
@@ -129,44 +129,33 @@ inline inverse_hessian identity_hessian(std::size_t cols) {
 }
 
 /// Factors (H + damping)^-1 = U^T U, where damping is @p damp times the mean of H's diagonal (SparseGPT,
-/// arXiv 2301.00774, takes 0.01). Inputs that were always zero get the damping alone, so that they are pruned
-/// first and pull on nothing; SparseGPT gives them H_cc = 1 and zeroes their weights, which would also break
-/// layers that are only quantized. About 1.3 cols^3 flops in double.
+/// arXiv 2301.00774, takes 0.01). Inputs that were always zero get the damping alone, so that their weights
+/// are pruned first and pull on nothing; SparseGPT gives them H_cc = 1 and zeroes their weights, which would
+/// also break layers that are only quantized. About 1.3 cols^3 flops in double.
 /// @returns an error if damp is negative or not finite, if H overflowed, or if H is singular at this damping
 inline result<inverse_hessian> invert(const hessian& moments, double damp = 0.01) {
-  if (!(damp >= 0) || !std::isfinite(damp))
-    return error("quern::invert: damp is ", damp, "; it must be finite and not negative");
   const std::size_t cols = moments.cols();
-  const Eigen::Index n = static_cast<Eigen::Index>(cols);
-  Eigen::MatrixXd h = moments.matrix().cast<double>();
+  const eigen_matrix<double> h = moments.matrix().cast<double>();
   if (!h.allFinite())
     return error("quern::invert: the sum of squared inputs overflows; scale the inputs or their weights");
-  inverse_hessian out;
-  out.diagonal.resize(cols);
-  for (std::size_t c = 0; c < cols; ++c)
-    out.diagonal[c] = static_cast<float>(h(static_cast<Eigen::Index>(c), static_cast<Eigen::Index>(c)));
-  const double mean = n == 0 ? 0 : h.trace() / static_cast<double>(n);
-  for (Eigen::Index c = 0; c < n; ++c) {
-    h(c, c) += damp * mean;
-    if (h(c, c) == 0) h(c, c) = mean > 0 ? mean : 1;
-  }
   // Read backwards, H = L L^T becomes H = R R^T with R upper triangular, and U = R^-1: one factorization
   // where inverting H and factoring the inverse would take two.
-  const Eigen::MatrixXd reversed = h.reverse();
-  const Eigen::LLT<Eigen::MatrixXd> factor(reversed);
-  if (factor.info() != Eigen::Success)
-    return error("quern::invert: H [", cols, " x ", cols, "] is singular at damp ", damp,
-                 "; give more positions or a larger damp");
-  h.setIdentity();
-  factor.matrixL().solveInPlace(h);
-  const Eigen::MatrixXd upper = h.reverse();
-  out.upper = upper.cast<float>();
-  out.inverse_diagonal.resize(cols);
-  for (std::size_t c = 0; c < cols; ++c)
-    out.inverse_diagonal[c] = static_cast<float>(upper.col(static_cast<Eigen::Index>(c)).squaredNorm());
+  const auto lower = cholesky<double>(h.reverse(), damp);
+  if (!lower) return error("quern::invert: ", lower.error().what());
+  eigen_matrix<double> inverse = eigen_matrix<double>::Identity(h.rows(), h.cols());
+  lower->triangularView<Eigen::Lower>().solveInPlace(inverse);
+  inverse_hessian out;
+  out.upper = inverse.reverse().cast<float>();
   if (!out.upper.allFinite())
-    return error("quern::invert: H [", cols, " x ", cols, "] is singular at damp ", damp,
+    return error("quern::invert: H [", cols, " x ", cols, "] is all but singular at damp ", damp,
                  "; give more positions or a larger damp");
+  out.diagonal.resize(cols);
+  out.inverse_diagonal.resize(cols);
+  for (std::size_t c = 0; c < cols; ++c) {
+    const Eigen::Index i = static_cast<Eigen::Index>(c);
+    out.diagonal[c] = static_cast<float>(h(i, i));
+    out.inverse_diagonal[c] = static_cast<float>(inverse.col(h.cols() - 1 - i).squaredNorm());
+  }
   return out;
 }
 

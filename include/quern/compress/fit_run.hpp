@@ -23,9 +23,10 @@ struct grid_search {
 
 inline namespace QUERN_BUILD {
 
-/// sum_i importance_i (w_i - decode(encode(w_i)))^2 over [n] weights.
+/// sum_i importance_i (w_i - decode(encode(w_i)))^2 over [n] weights. Not inlined: its callers are many, and
+/// its vectorized loop is most of what a compiler has to do for a quantizer.
 template <quantizer Q>
-float rounding_error(const float* w, const float* importance, std::size_t n, run_params p) {
+[[gnu::noinline]] float rounding_error(const float* w, const float* importance, std::size_t n, run_params p) {
   // Sixteen sums side by side are what lets a compiler vectorize without -ffast-math: this loop is most of
   // the time of compression.
   constexpr std::size_t width = 16;

@@ -81,7 +81,7 @@ result<coded_matrix<Q>> sweep_codes(span2<const float> w, const inverse_hessian&
                                     bit_mask& mask, bool drop, const sweep_plan& plan, Exec& exec) {
   coded_matrix<Q> codes(w.rows(), w.cols());
   fit_row_scales<Q>(w, plan.choose == nullptr ? &mask : nullptr, sweep_importance(h), plan.grid, codes, exec);
-  Eigen::MatrixXf work = eigen_map(w);
+  Eigen::MatrixXf work = by_columns(w);
   if (drop)
     for (std::size_t r = 0; r < w.rows(); ++r)
       for (std::size_t c = 0; c < w.cols(); ++c)

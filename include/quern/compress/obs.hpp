@@ -26,7 +26,7 @@ inline result<void> check_weights(const char* who, span2<const float> w, const i
 template <class Exec>
 result<void> sweep_in_place(span2<float> w, const inverse_hessian& h, const unit_shape& shape, bit_mask& mask,
                             const sweep_plan& plan, Exec& exec) {
-  Eigen::MatrixXf work = eigen_map(w);
+  Eigen::MatrixXf work = by_columns(w);
   coded_matrix<real<float>> codes(w.rows(), w.cols());
   auto ok = sweep(work, h, shape, mask, codes, plan, exec);
   if (ok) eigen_map(w) = work;

@@ -22,6 +22,9 @@ struct sweep_plan {
   grid_search grid = {};    ///< for the parameters of runs
 };
 
+/// W with its columns contiguous, as sweeps want it.
+inline Eigen::MatrixXf by_columns(span2<const float> w) { return eigen_map(w); }
+
 /// What an error in a column costs once all columns left of it are fixed: [cols] 1 / U_cc^2.
 inline std::vector<float> sweep_importance(const inverse_hessian& h) {
   std::vector<float> out(h.cols());
@@ -46,6 +49,15 @@ struct sweep_state {
   const sweep_plan& plan;
   bit_mask& mask;
   Eigen::MatrixXf lost;  // [rows x sweep_cols] (w - kept) / U_cc of the columns being decided
+
+  sweep_state(Eigen::MatrixXf& weights, const inverse_hessian& inverse, const unit_shape& units,
+              const sweep_plan& what, bit_mask& keep, std::size_t step)
+      : w(weights),
+        h(inverse),
+        shape(units),
+        plan(what),
+        mask(keep),
+        lost(w.rows(), std::min(at(step), w.cols())) {}
 
   static Eigen::Index at(std::size_t i) { return static_cast<Eigen::Index>(i); }
   std::size_t rows() const { return static_cast<std::size_t>(w.rows()); }
@@ -78,6 +90,26 @@ struct sweep_state {
         h.upper.block(at(first), at(end), at(end - first), at(cols() - end));
   }
 };
+
+/// Calls f(top, tall) for every band of rows.
+template <class Exec, class F>
+void for_bands(const sweep_state& s, Exec& exec, F&& f) {
+  const std::size_t rows = s.rows(), band = band_rows_of(s.shape);
+  exec.parallel_for((rows + band - 1) / band, 1, [&](std::size_t first, std::size_t end) {
+    for (std::size_t b = first; b < end; ++b) f(b * band, std::min(band, rows - b * band));
+  });
+}
+
+/// Chooses the units of columns [first, end) of all rows, for patterns of free density.
+template <class Exec>
+void choose_panel(sweep_state& s, std::size_t first, std::size_t end, Exec& exec) {
+  const auto blocks = [&](std::size_t n) { return s.at((n + s.shape.rows - 1) / s.shape.rows); };
+  eigen_matrix<float> scores(blocks(s.rows()), s.at((end - first + s.shape.cols - 1) / s.shape.cols));
+  for_bands(s, exec, [&](std::size_t top, std::size_t tall) {
+    s.score(top, tall, first, end, scores.middleRows(s.at(top / s.shape.rows), blocks(tall)));
+  });
+  select_units(scores, s.shape, 0, first / s.shape.cols, s.plan.density, s.plan.over, s.mask);
+}
 
 /// Parameters of the run that starts at column @p c for rows [top, top + tall), from the weights that survive
 /// as they are now.
@@ -141,27 +173,14 @@ result<void> sweep(Eigen::MatrixXf& w, const inverse_hessian& h, const unit_shap
                    coded_matrix<Q>& codes, const sweep_plan& plan, Exec& exec) {
   constexpr std::size_t run = static_cast<std::size_t>(Q::run);
   const std::size_t step = sweep_cols(shape, run), band = band_rows_of(shape), window = shape.window();
-  sweep_state state{w, h, shape, plan, mask, {}};
+  sweep_state state(w, h, shape, plan, mask, step);
   const std::size_t rows = state.rows(), cols = state.cols();
-  state.lost.resize(w.rows(), state.at(std::min(step, cols)));
   const std::vector<float> importance = sweep_importance(h);
   std::vector<unsigned char> overflow((rows + band - 1) / band);
-  const auto bands = [&](auto&& f) {
-    exec.parallel_for((rows + band - 1) / band, 1, [&](std::size_t first, std::size_t end) {
-      for (std::size_t b = first; b < end; ++b) f(b * band, std::min(band, rows - b * band));
-    });
-  };
   for (std::size_t first = 0; first < cols; first += step) {
     const std::size_t end = std::min(cols, first + step);
-    if (plan.choose != nullptr && window == 0) {
-      const auto blocks = [&](std::size_t n) { return state.at((n + shape.rows - 1) / shape.rows); };
-      eigen_matrix<float> scores(blocks(rows), state.at((end - first + shape.cols - 1) / shape.cols));
-      bands([&](std::size_t top, std::size_t tall) {
-        state.score(top, tall, first, end, scores.middleRows(state.at(top / shape.rows), blocks(tall)));
-      });
-      select_units(scores, shape, 0, first / shape.cols, plan.density, plan.over, mask);
-    }
-    bands([&](std::size_t top, std::size_t tall) {
+    if (plan.choose != nullptr && window == 0) choose_panel(state, first, end, exec);
+    for_bands(state, exec, [&](std::size_t top, std::size_t tall) {
       for (std::size_t c = first; c < end; ++c) {
         if (plan.choose != nullptr && window > 0) {
           // All windows of a run are chosen for the sake of its range, and each again when it is reached.
