@@ -264,14 +264,16 @@ std::size_t format_facts::cells_at(std::size_t rows, std::size_t cols, double de
 double format_facts::kept(std::size_t rows, std::size_t cols, double density) const {
   const auto unit = static_cast<std::size_t>(unit_cols);
   const std::size_t units = (cols + unit - 1) / unit;
-  std::size_t alive = units;
+  std::size_t alive = units, cut = units * unit - cols;  // columns that the last unit lacks, if it survives
   if (of > 0) {
-    const auto n = static_cast<std::size_t>(keep), m = static_cast<std::size_t>(of);
-    alive = units / m * n + std::min(units % m, n);
+    const auto n = static_cast<std::size_t>(keep), m = static_cast<std::size_t>(of), rest = units % m;
+    alive = units / m * n + std::min(rest, n);
+    if (rest == 0 || rest > n) cut = 0;
   } else if (free_density()) {
     alive = live_units(*this, cols, density);
+    if (alive < units) cut = 0;
   }
-  return static_cast<double>(rows) * static_cast<double>(std::min(alive * unit, cols));
+  return static_cast<double>(rows) * static_cast<double>(alive * unit - cut);
 }
 
 double format_facts::payload(stream s, std::size_t rows, std::size_t cols, double density) const {

@@ -38,7 +38,7 @@ struct format_facts {
   bool free_density() const { return kind != quern::survivors::all && of == 0; }
   /// Stored cells where @p density of the units of every row survive; patterns that fix it do not look.
   std::size_t cells_at(std::size_t rows, std::size_t cols, double density) const;
-  /// Weights of W [rows x cols] that survive, completed rows and columns not counted.
+  /// Weights of W [rows x cols] that survive at most, completed rows and columns not counted.
   double kept(std::size_t rows, std::size_t cols, double density) const;
   /// Bytes a stream would have if rows and columns needed no completion and no alignment: the rest is
   /// padding.
