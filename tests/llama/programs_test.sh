@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The programs on bad input: exit status 2, a sentence on stderr that names the problem, and no file made or
+# changed. Then the good path on a tiny model. First argument: the folder of the built programs.
+set -u
+export LC_ALL=C
+programs=${1:?usage: programs_test.sh FOLDER_OF_PROGRAMS}
+programs=$(cd "$programs" 2>/dev/null && pwd) || { echo "SKIP: no folder of built programs"; exit 77; }
+for p in train perplexity generate explain; do
+  [ -x "$programs/$p" ] || { echo "SKIP: $p is not built"; exit 77; }
+done
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failures=0 checks=0
+
+fail() {
+  failures=$((failures + 1))
+  echo "FAILED: $1"
+  shift
+  [ $# -eq 0 ] || printf '  %s\n' "$@"
+}
+# Names and checksums of all files but the logs of this test.
+state() { find . -type f ! -name 'log.*' -exec cksum {} + | sort; }
+
+# good PROGRAM ARGUMENTS..: status 0.
+good() {
+  local program=$1 status
+  shift
+  checks=$((checks + 1))
+  "$programs/$program" "$@" >log.out 2>log.err
+  status=$?
+  [ $status -eq 0 ] || fail "$program $*: status $status instead of 0" "$(head -c 600 log.err)"
+}
+# bad PATTERN PROGRAM ARGUMENTS..: status 2, PATTERN on stderr, files as they were.
+bad() {
+  local pattern=$1 program=$2 before status
+  shift 2
+  checks=$((checks + 1))
+  before=$(state)
+  "$programs/$program" "$@" >log.out 2>log.err
+  status=$?
+  [ $status -eq 2 ] || fail "$program $*: status $status instead of 2" "$(head -c 600 log.err)"
+  grep -Eq -- "$pattern" log.err || fail "$program $*: stderr lacks '$pattern'" "$(head -c 600 log.err)"
+  [ "$(state)" = "$before" ] || fail "$program $*: files were made or changed" "$(state)"
+}
+# is_json FILE PYTHON_CONDITION: FILE parses as d, and the condition holds.
+is_json() {
+  [ -n "$python" ] || return 0
+  checks=$((checks + 1))
+  "$python" -c "import json,sys; d=json.load(open('$1')); sys.exit(0 if ($2) else 1)" 2>log.err ||
+    fail "$1: does not parse, or not ($2)" "$(head -c 600 "$1")" "$(tail -n 1 log.err)"
+}
+
+python=$(command -v python3) || echo "note: without python3, damaged weights and JSON are not looked at"
+
+for p in train perplexity generate explain compress demo; do
+  [ -x "$programs/$p" ] || continue
+  good "$p" --help
+  [ -s log.out ] || fail "$p --help prints nothing"
+  bad 'no-such-option|required' "$p" --no-such-option
+done
+
+# A tiny model: the same command gives the same bytes.
+for i in $(seq 1 200); do echo "$i: In the beginning was the word, and the word was $((i * 7919 % 1000))."; done >text
+tiny=(--text text --width 32 --layers 1 --ffn 48 --heads 2 --kv-heads 1 --head-dim 16 --context 64 --batch 2
+  --lanes 2 --threads 1)
+good train "${tiny[@]}" --steps 3 -o model.safetensors --json train.json
+good train "${tiny[@]}" --steps 3 -o again.safetensors
+cmp -s model.safetensors again.safetensors || fail "train: two equal runs wrote different files"
+is_json train.json 'len(d) > 0'
+
+good perplexity model.safetensors --text text --context 32 --windows 4 --json perplexity.json
+is_json perplexity.json '0 < d["nll"] < 7 and d["windows"] == 4 and len(d["window_nll"]) == 4'
+for i in 1 2; do
+  good generate model.safetensors --prompt 'In the' -n 12 --json "greedy$i.json"
+  good generate model.safetensors --prompt 'In the' -n 12 --temperature 1 --seed 5 --json "drawn$i.json"
+done
+is_json greedy1.json 'len(d["ids"]) == 12 and d["ids"] == json.load(open("greedy2.json"))["ids"]'
+is_json drawn1.json 'd["ids"] == json.load(open("drawn2.json"))["ids"]'
+good explain --bandwidth 20 --json explain.json
+is_json explain.json 'sum(s["bytes"] for s in d["streams"]) == d["bytes"] and 2.6 < d["bits_per_weight"] < 2.8'
+good explain --list --json list.json
+is_json list.json 'all(0 < f["bits_per_weight"] < 33 for f in d)'
+good explain --pattern dense --quantizer 'symmetric<4,32>' --shape 1x1 --bandwidth 1
+good explain --pattern dense --quantizer 'affine<4,128>' --bandwidth 1 # no program is compiled for it
+grep -q 'closest' log.out || fail 'explain: names no closest format'
+
+# Models that are no models.
+head -c 1 model.safetensors >one_byte
+head -c 100 model.safetensors >cut_header
+head -c $(($(wc -c <model.safetensors) - 10)) model.safetensors >cut_data
+: >empty
+printf 'GGUF\3\0\0\0' >cut.gguf
+printf 'GGUF\3\0\0\0\377\377\377\377\377\377\377\177\1\0\0\0\0\0\0\0' >many.gguf
+sed 's/"llama.feed_forward_length":"48"/"llama.feed_forward_length":"47"/' model.safetensors >shapes
+sed 's/"llama.block_count":"1"/"llama.block_count":"9"/' model.safetensors >layers
+damaged=(one_byte cut_header cut_data empty cut.gguf many.gguf shapes layers)
+for m in absent "${damaged[@]}"; do
+  bad "$m" perplexity "$m" --text text --context 32 --json out.json
+  bad "$m" generate "$m" --prompt a --json out.json
+done
+bad 'config asks for|not a whole' generate shapes --prompt a
+bad "no tensor 'blk\.1" generate layers --prompt a
+if [ -n "$python" ]; then
+  "$python" - <<'END'
+import json, struct
+b = bytearray(open("model.safetensors", "rb").read())
+n = struct.unpack("<Q", b[:8])[0]
+begin = json.loads(b[8:8 + n])["blk.0.ffn_up.weight"]["data_offsets"][0]
+b[8 + n + begin + 66:8 + n + begin + 68] = b"\xc0\x7f"  # row 1 column 1: NaN as bf16
+open("nan", "wb").write(b)
+END
+  bad "blk\.0\.ffn_up\.weight'\): row 1 column 1" perplexity nan --text text --context 32
+  bad "blk\.0\.ffn_up\.weight'\): row 1 column 1" generate nan --prompt a
+fi
+
+# Texts, sizes and places.
+head -c 20 text >short
+bad 'absent' perplexity model.safetensors --text absent
+bad 'window|tokens' perplexity model.safetensors --text short --context 64
+bad 'window|tokens' perplexity model.safetensors --text empty --context 64
+bad 'context' perplexity model.safetensors --text text --context 0
+bad 'context|capacity|positions' perplexity model.safetensors --text text --context 4096
+bad 'windows' perplexity model.safetensors --text text --context 32 --windows -1
+bad 'out\.json' perplexity model.safetensors --text text --context 32 --windows 1 --json absent/out.json
+bad 'prompt|token' generate model.safetensors --prompt ''
+bad 'context|positions' generate model.safetensors --prompt a -n 100000
+bad 'temperature' generate model.safetensors --prompt a -n 4 --temperature -1
+bad 'temperature' generate model.safetensors --prompt a -n 4 --temperature nan
+bad 'top_p|top-p' generate model.safetensors --prompt a -n 4 --temperature 1 --top-p 0
+bad 'absent' train "${tiny[@]}" --text absent --steps 1 -o out
+bad 'short|context|bytes' train --text short --context 64 --steps 1 -o out
+bad 'short' train "${tiny[@]}" --held-out short --steps 1 -o out
+bad 'absent' train "${tiny[@]}" --steps 1 --checkpoint absent --resume -o out
+bad 'model' train "${tiny[@]}" --steps 1 --checkpoint model.safetensors --resume -o out
+bad 'steps' train "${tiny[@]}" --steps 0 -o out
+bad 'kv_heads' train --text text --context 64 --heads 2 --kv-heads 3 --steps 1 -o out
+bad 'absent/out' train "${tiny[@]}" --steps 1 -o absent/out
+
+bad "no pattern 'gruop<16>'" explain --pattern 'gruop<16>'
+bad 'N NONZERO of M' explain --pattern 'nm<4,2>' --quantizer 'real<f32>'
+bad 'bits must be' explain --quantizer 'affine<9,16>'
+bad "no quantizer ''" explain --quantizer ''
+bad 'impossible.*run must divide' explain --pattern 'group<16>' --quantizer 'affine<4,64>'
+for s in '' 4096 0x16 16x 16x-1 16x16x16 99999999999999999999x1 axb; do bad 'shape' explain --shape "$s"; done
+for d in -0.1 1.5 nan; do bad 'density' explain --density "$d"; done
+for b in -1 nan inf; do bad 'bandwidth' explain --bandwidth "$b"; done
+bad 'out\.json' explain --bandwidth 1 --json absent/out.json
+
+if [ -x "$programs/compress" ]; then
+  c=(--text text --windows 2 --context 32 -o out)
+  bad 'absent' compress absent "${c[@]}"
+  for m in "${damaged[@]}"; do bad "$m" compress "$m" "${c[@]}"; done
+  bad 'gruop<16>' compress model.safetensors "${c[@]}" --pattern 'gruop<16>'
+  bad 'affine<4,999>' compress model.safetensors "${c[@]}" --quantizer 'affine<4,999>'
+  bad 'absent' compress model.safetensors --text absent -o out
+  bad 'window|tokens' compress model.safetensors --text short --windows 2 --context 64 -o out
+  bad 'absent/out' compress model.safetensors --text text --windows 2 --context 32 -o absent/out
+  bad 'density' compress model.safetensors "${c[@]}" --density 1.5
+  [ -z "$python" ] || bad 'row 1 column 1' compress nan "${c[@]}"
+  good compress model.safetensors --text text --windows 2 --context 32 -o small.safetensors
+  good perplexity small.safetensors --text text --context 32 --windows 4 --json small.json
+  is_json small.json '0 < d["nll"] < 7 and d["weight_bytes"] < json.load(open("perplexity.json"))["weight_bytes"]'
+  good generate small.safetensors --prompt 'In the' -n 4
+fi
+
+if [ -x "$programs/demo" ]; then
+  bad 'absent' demo --data absent --out demo_out
+  bad 'tokens' demo --tokens 0 --out demo_out
+fi
+
+[ -z "$(find . -name '*.part*')" ] || fail 'unfinished files are left' "$(find . -name '*.part*')"
+echo "$checks runs, $failures failures"
+[ "$failures" -eq 0 ]
