@@ -16,15 +16,15 @@ struct svg_point {
 
 struct svg_series {
   std::string name;
-  std::vector<svg_point> points;
+  std::vector<svg_point> points = {};
   bool line = false;  ///< joins the points in their order
 };
 
 /// A chart of points and lines.
 struct svg_chart {
-  std::string title, x_label, y_label;
+  std::string title = {}, x_label = {}, y_label = {};
   bool log_x = false, log_y = false;
-  std::vector<svg_series> series;
+  std::vector<svg_series> series = {};
   int width = 720, height = 440;  ///< pixels, each 200 or more
 };
 
