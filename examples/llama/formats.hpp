@@ -12,6 +12,14 @@
 #include <string>
 #include <vector>
 
+// Declared, not included: Eigen stays with those who compress (quern/compress/layer.hpp).
+namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
+struct inverse_hessian;
+}
+struct compress_options;
+}  // namespace quern::inline v0
+
 namespace llama {
 
 struct format_ops;
@@ -38,6 +46,9 @@ struct format_ops {
   /// Rounds to nearest; pruned where the mask says so, or where weights are zero.
   quern::result<packed_matrix> (*pack)(quern::span2<const float>, const quern::bit_mask*,
                                        quern::thread_pool&);
+  /// Prunes and rounds with what is known of the inputs (quern::compress_layer), then packs.
+  quern::result<packed_matrix> (*compress)(quern::span2<const float>, const quern::inverse_hessian&,
+                                           const quern::compress_options&, quern::thread_pool&);
   /// Adds the matrix to a file.
   void (*save)(quern::safetensors_writer&, const std::string& name, const quern::packed_view&);
 };

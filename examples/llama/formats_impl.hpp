@@ -6,6 +6,8 @@
 #include <llama/formats.hpp>
 #include <quern/eigen.hpp>
 
+#include <quern/compress/layer.hpp>
+
 namespace llama {
 
 /// From how many vectors on a matrix is decoded to panels and multiplied by Eigen.
@@ -39,7 +41,16 @@ format_ops ops_of() {
     auto m = try_pack<P, Q>(w, mask, pool);
     if (!m) return m.error();
     auto owner = std::make_shared<matrix<P, Q>>(std::move(*m));
-    return packed_matrix{nullptr, owner->view().raw(), owner};
+    return packed_matrix{find_format(P::label().c_str(), Q::label().c_str()), owner->view().raw(), owner};
+  };
+  o.compress = [](span2<const float> w, const inverse_hessian& h, const compress_options& options,
+                  thread_pool& pool) -> result<packed_matrix> {
+    const auto layer = compress_layer<P, Q>(w, h, options, pool);
+    if (!layer) return layer.error();
+    auto m = try_pack<P, Q>(layer->codes, &layer->mask, pool);
+    if (!m) return m.error();
+    auto owner = std::make_shared<matrix<P, Q>>(std::move(*m));
+    return packed_matrix{find_format(P::label().c_str(), Q::label().c_str()), owner->view().raw(), owner};
   };
   o.save = [](safetensors_writer& out, const std::string& name, const packed_view& raw) {
     add_packed(out, name, matrix_view<P, Q>(raw));

@@ -26,12 +26,6 @@ class linear {
   explicit linear(Weight weight) : held_(std::make_shared<const holder<Weight>>(std::move(weight))) {}
 
   explicit operator bool() const { return held_ != nullptr; }
-  /// The wrapped object if it is a Weight, else null.
-  template <class Weight>
-  const Weight* get() const {
-    const auto* h = dynamic_cast<const holder<Weight>*>(held_.get());
-    return h == nullptr ? nullptr : &h->weight;
-  }
   std::size_t rows() const { return held_->rows(); }
   std::size_t cols() const { return held_->cols(); }
   /// Bytes of the stored weights: what the file has and what one token reads.
@@ -43,6 +37,12 @@ class linear {
   }
   /// Row @p r (below rows) as cols floats.
   void row(std::size_t r, std::span<float> out) const { held_->row(r, out); }
+  /// The wrapped weight if it is a Weight, else null.
+  template <class Weight>
+  const Weight* target() const {
+    const auto* h = dynamic_cast<const holder<Weight>*>(held_.get());
+    return h == nullptr ? nullptr : &h->weight;
+  }
 
  private:
   struct base {

@@ -3,10 +3,14 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <deque>
 #include <fstream>
 #include <functional>
 #include <llama/load.hpp>
+#include <llama/packed.hpp>
+#include <memory>
 #include <quern/core/half.hpp>
+#include <quern/io/checkpoint.hpp>
 #include <quern/io/gguf.hpp>
 #include <quern/io/gguf_blocks.hpp>
 
@@ -16,9 +20,13 @@ namespace {
 using quern::io_error;
 using quern::result;
 
-/// A tensor of a file as floats, after its shape has been compared.
-using reader =
-    std::function<result<std::vector<float>>(const std::string& name, std::size_t rows, std::size_t cols)>;
+/// The tensors of a file, after their shapes have been compared.
+struct reader {
+  std::function<result<std::vector<float>>(const std::string& name, std::size_t rows, std::size_t cols)>
+      floats;
+  /// A matrix in its packed form; a null linear where the file has none and floats are to be read.
+  std::function<result<linear>(const std::string& name, std::size_t rows, std::size_t cols)> packed;
+};
 
 /// GGUF's keys and the fields they fill; read and written through one table.
 struct key {
@@ -36,6 +44,10 @@ constexpr key keys[] = {{"llama.vocab_size", &config::vocab},
 constexpr char rope_base_key[] = "llama.rope.freq_base",
                epsilon_key[] = "llama.attention.layer_norm_rms_epsilon";
 
+/// The slots of block_linears.
+constexpr slot linear_slots[] = {slot::attn_q,   slot::attn_k, slot::attn_v,  slot::attn_output,
+                                 slot::ffn_gate, slot::ffn_up, slot::ffn_down};
+
 io_error wrong_shape(const std::string& path, const std::string& name, std::size_t rows, std::size_t cols,
                      std::size_t expected_rows, std::size_t expected_cols) {
   return io_error("llama::load: '", path, "' (tensor '", name, "'): is ", rows, " x ", cols,
@@ -51,34 +63,35 @@ result<model> build(const config& c, const reader& read) {
   model m;
   m.shape = c;
   const parameters layout(c);
-  std::vector<std::vector<float>> floats;
-  const auto dense = [&](const tensor& t, linear& out) -> result<void> {
-    auto values = read(t.name, t.rows, t.cols);
+  const auto matrix = [&](const tensor& t, linear& out) -> result<void> {
+    auto packed = read.packed(t.name, t.rows, t.cols);
+    if (!packed) return packed.error();
+    out = std::move(*packed);
+    if (out) return {};
+    auto values = read.floats(t.name, t.rows, t.cols);
     if (!values) return values.error();
     out = dense_linear(std::move(*values), t.rows, t.cols);
     return {};
   };
   const auto gain = [&](const tensor& t, std::vector<float>& out) -> result<void> {
-    auto values = read(t.name, t.rows, t.cols);
+    auto values = read.floats(t.name, t.rows, t.cols);
     if (!values) return values.error();
     out = std::move(*values);
     return {};
   };
-  if (auto r = dense(layout.embedding(), m.embedding); !r) return r.error();
+  if (auto r = matrix(layout.embedding(), m.embedding); !r) return r.error();
   m.blocks.resize(c.layers);
   for (std::size_t l = 0; l < c.layers; ++l) {
     block& b = m.blocks[l];
     if (auto r = gain(layout.block(l, slot::attn_norm), b.attn_norm); !r) return r.error();
     if (auto r = gain(layout.block(l, slot::ffn_norm), b.ffn_norm); !r) return r.error();
-    constexpr slot order[] = {slot::attn_q,   slot::attn_k, slot::attn_v,  slot::attn_output,
-                              slot::ffn_gate, slot::ffn_up, slot::ffn_down};
-    for (std::size_t i = 0; i < std::size(order); ++i)
-      if (auto r = dense(layout.block(l, order[i]), b.*block_linears[i].weight); !r) return r.error();
+    for (std::size_t i = 0; i < std::size(linear_slots); ++i)
+      if (auto r = matrix(layout.block(l, linear_slots[i]), b.*block_linears[i].weight); !r) return r.error();
   }
   if (auto r = gain(layout.output_norm(), m.output_norm); !r) return r.error();
   m.head = m.embedding;
   if (!c.tied)
-    if (auto r = dense(layout.head(), m.head); !r) return r.error();
+    if (auto r = matrix(layout.head(), m.head); !r) return r.error();
   return m;
 }
 
@@ -134,19 +147,35 @@ result<config> config_of(const quern::gguf_file& file) {
   return c;
 }
 
-result<model> load_gguf(const std::string& path, quern::thread_pool& pool) {
+result<model> load_gguf(const std::string& path, quern::thread_pool& pool, const load_options& options) {
   auto file = quern::gguf_file::open(path);
   if (!file) return file.error();
   const auto c = config_of(*file);
   if (!c) return c.error();
-  return build(
-      *c, [&](const std::string& name, std::size_t rows, std::size_t cols) -> result<std::vector<float>> {
-        const quern::gguf_tensor* t = file->find(name);
-        if (t == nullptr) return absent(path, name);
-        if (t->rows() != rows || t->cols() != cols)
-          return wrong_shape(path, name, t->rows(), t->cols(), rows, cols);
-        return quern::dequantize(*file, *t, pool);
-      });
+  const auto find = [&](const std::string& name, std::size_t rows,
+                        std::size_t cols) -> result<const quern::gguf_tensor*> {
+    const quern::gguf_tensor* t = file->find(name);
+    if (t == nullptr) return absent(path, name);
+    if (t->rows() != rows || t->cols() != cols)
+      return wrong_shape(path, name, t->rows(), t->cols(), rows, cols);
+    return t;
+  };
+  reader read;
+  read.floats = [&](const std::string& name, std::size_t rows,
+                    std::size_t cols) -> result<std::vector<float>> {
+    const auto t = find(name, rows, cols);
+    if (!t) return t.error();
+    return quern::dequantize(*file, **t, pool);
+  };
+  read.packed = [&](const std::string& name, std::size_t rows, std::size_t cols) -> result<linear> {
+    const auto t = find(name, rows, cols);
+    if (!t) return t.error();
+    if (!options.packed || !quern::gguf_has_codes((*t)->type)) return linear();
+    auto w = read_packed(*file, **t, pool);
+    if (!w) return w.error();
+    return packed_linear(std::move(*w));
+  };
+  return build(*c, read);
 }
 
 result<std::vector<float>> floats_of(const quern::safetensors_file& file, const std::string& path,
@@ -178,13 +207,33 @@ result<std::vector<float>> floats_of(const quern::safetensors_file& file, const 
 }
 
 result<model> load_safetensors(const std::string& path) {
-  auto file = quern::safetensors_file::open(path);
-  if (!file) return file.error();
+  auto opened = quern::safetensors_file::open(path);
+  if (!opened) return opened.error();
+  // Packed matrices are used where they are mapped: every one of them keeps the file.
+  const auto file = std::make_shared<const quern::safetensors_file>(std::move(*opened));
   const auto c = read_config(*file, path);
   if (!c) return c.error();
-  return build(*c, [&](const std::string& name, std::size_t rows, std::size_t cols) {
+  reader read;
+  read.floats = [&](const std::string& name, std::size_t rows, std::size_t cols) {
     return floats_of(*file, path, name, rows, cols);
-  });
+  };
+  read.packed = [&](const std::string& name, std::size_t rows, std::size_t cols) -> result<linear> {
+    if (!quern::is_packed(*file, name)) return linear();
+    auto w = read_packed(*file, name, file);
+    if (!w) return io_error("llama::load: '", path, "': ", w.error().what());
+    if (w->raw.rows != rows || w->raw.cols != cols)
+      return wrong_shape(path, name, w->raw.rows, w->raw.cols, rows, cols);
+    return packed_linear(std::move(*w));
+  };
+  return build(*c, read);
+}
+
+result<bool> is_gguf(const std::string& path) {
+  char magic[4] = {};
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return io_error("llama::load: '", path, "' cannot be opened; check the name");
+  in.read(magic, sizeof magic);
+  return std::string(magic, sizeof magic) == "GGUF";
 }
 
 template <class T>
@@ -196,15 +245,23 @@ std::string shortest(T value) {
 
 }  // namespace
 
-result<model> load(const std::string& path, quern::thread_pool& pool) {
-  char magic[4] = {};
-  {
-    std::ifstream in(path, std::ios::binary);
-    if (!in) return io_error("llama::load: '", path, "' cannot be opened; check the name");
-    in.read(magic, sizeof magic);
+result<model> load(const std::string& path, quern::thread_pool& pool, const load_options& options) {
+  const auto gguf = is_gguf(path);
+  if (!gguf) return gguf.error();
+  return *gguf ? load_gguf(path, pool, options) : load_safetensors(path);
+}
+
+result<tokenizer> load_tokenizer(const std::string& path) {
+  const auto gguf = is_gguf(path);
+  if (!gguf) return gguf.error();
+  if (*gguf) {
+    const auto file = quern::gguf_file::open(path);
+    if (!file) return file.error();
+    return tokenizer::from_gguf(*file);
   }
-  if (std::string(magic, sizeof magic) == "GGUF") return load_gguf(path, pool);
-  return load_safetensors(path);
+  const auto file = quern::safetensors_file::open(path);
+  if (!file) return file.error();
+  return tokenizer::from_safetensors(*file, path);
 }
 
 void describe(const config& c, quern::safetensors_writer& out) {
@@ -233,7 +290,7 @@ result<config> read_config(const quern::safetensors_file& file, const std::strin
     if (auto r = number(k.name, c.*k.field); !r) return r.error();
   if (auto r = number(rope_base_key, c.rope_base); !r) return r.error();
   if (auto r = number(epsilon_key, c.rms_epsilon); !r) return r.error();
-  c.tied = file.find("output.weight") == nullptr;
+  c.tied = file.find("output.weight") == nullptr && !quern::is_packed(file, "output.weight");
   if (auto r = check(c); !r) return io_error("llama::load: '", path, "': ", r.error().what());
   return c;
 }
@@ -253,6 +310,66 @@ result<void> save_bf16(const std::string& path, const config& c, std::span<const
     out.add(t.name, quern::dtype::bf16, std::move(shape),
             std::as_bytes(std::span<const quern::bf16>(rounded).subspan(t.offset, t.size())));
   }
+  return out.write(path);
+}
+
+namespace {
+
+/// All values of a linear, row by row.
+std::vector<float> values_of(const linear& w) {
+  std::vector<float> out(w.rows() * w.cols());
+  for (std::size_t r = 0; r < w.rows(); ++r) w.row(r, std::span(out).subspan(r * w.cols(), w.cols()));
+  return out;
+}
+
+/// Rounds to bf16; empty where that would lose anything.
+std::vector<quern::bf16> as_bf16(std::span<const float> values) {
+  std::vector<quern::bf16> out;
+  for (const float v : values) {
+    out.push_back(quern::to_bf16(v));
+    if (quern::to_float(out.back()) != v) return {};
+  }
+  return out;
+}
+
+}  // namespace
+
+result<void> save(const std::string& path, const model& m, const tokenizer& words, const notes& extra) {
+  quern::safetensors_writer out;
+  describe(m.shape, out);
+  for (const auto& [name, text] : extra) out.metadata(name, text);
+  const tokenizer_blobs blobs = words.to_blobs();
+  blobs.add_to(out);
+  const parameters layout(m.shape);
+  // What write() reads must stay until then; deques never move their elements.
+  std::deque<std::vector<float>> floats;
+  std::deque<std::vector<quern::bf16>> halves;
+  const auto dense = [&](const tensor& t, std::vector<float> values) {
+    auto shape = t.rows == 1 ? std::vector<std::size_t>{t.cols} : std::vector<std::size_t>{t.rows, t.cols};
+    if (auto rounded = as_bf16(values); !rounded.empty()) {
+      halves.push_back(std::move(rounded));
+      out.add(t.name, quern::dtype::bf16, std::move(shape), std::as_bytes(std::span(halves.back())));
+    } else {
+      floats.push_back(std::move(values));
+      out.add(t.name, quern::dtype::f32, std::move(shape), std::as_bytes(std::span(floats.back())));
+    }
+  };
+  const auto matrix = [&](const tensor& t, const linear& w) {
+    if (const packed_matrix* p = packed_of(w); p != nullptr)
+      p->format->save(out, t.name, p->raw);
+    else
+      dense(t, values_of(w));
+  };
+  matrix(layout.embedding(), m.embedding);
+  for (std::size_t l = 0; l < m.blocks.size(); ++l) {
+    const block& b = m.blocks[l];
+    dense(layout.block(l, slot::attn_norm), b.attn_norm);
+    dense(layout.block(l, slot::ffn_norm), b.ffn_norm);
+    for (std::size_t i = 0; i < std::size(linear_slots); ++i)
+      matrix(layout.block(l, linear_slots[i]), b.*block_linears[i].weight);
+  }
+  dense(layout.output_norm(), m.output_norm);
+  if (!m.shape.tied) matrix(layout.head(), m.head);
   return out.write(path);
 }
 

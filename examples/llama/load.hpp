@@ -5,6 +5,7 @@
 
 #include <llama/config.hpp>
 #include <llama/model.hpp>
+#include <llama/tokenizer.hpp>
 #include <llama/train_model.hpp>
 #include <quern/core/error.hpp>
 #include <quern/core/thread_pool.hpp>
@@ -17,19 +18,32 @@
 
 namespace llama {
 
-/// Reads a model with all weights as dense fp32: GGUF files of architecture `llama` with any type that
-/// quern::dequantize knows, safetensors files with F32, F16 or BF16 tensors under GGUF's names and the config
-/// in
-/// `__metadata__` under GGUF's keys. @returns io_error that names file, key or tensor, and what to do
-quern::result<model> load(const std::string& path, quern::thread_pool& pool);
+struct load_options {
+  /// Keeps the codes of GGUF tensors of type Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0; else all GGUF weights become
+  /// fp32.
+  bool packed = false;
+};
+
+/// Reads a model: GGUF files of architecture `llama` with any type that quern::dequantize knows, safetensors
+/// files with F32, F16 or BF16 tensors or packed matrices under GGUF's names and the config in `__metadata__`
+/// under GGUF's keys. Packed matrices of a safetensors file are used where they are mapped.
+/// @returns io_error that names file, key or tensor, and what to do
+quern::result<model> load(const std::string& path, quern::thread_pool& pool,
+                          const load_options& options = {});
+/// The tokenizer that comes with such a file.
+quern::result<tokenizer> load_tokenizer(const std::string& path);
+
+/// The text of a `__metadata__` entry beside the config, for instance {"quern.training", "..."}.
+using notes = std::vector<std::pair<std::string, std::string>>;
+/// Writes a model with its tokenizer by temporary file and rename: packed linears as they are, others as bf16
+/// where that is exact and as fp32 elsewhere.
+quern::result<void> save(const std::string& path, const model& m, const tokenizer& words, const notes& extra);
 
 /// The config as `__metadata__` entries under GGUF's keys ("llama.block_count": "4").
 void describe(const config& c, quern::safetensors_writer& out);
 /// The config of such a file. @returns io_error that names the key
 quern::result<config> read_config(const quern::safetensors_file& file, const std::string& path);
 
-/// The text of a `__metadata__` entry beside the config, for instance {"quern.training", "..."}.
-using notes = std::vector<std::pair<std::string, std::string>>;
 /// Writes flat weights (see llama::parameters) rounded to bf16, norms included, by temporary file and rename.
 quern::result<void> save_bf16(const std::string& path, const config& c, std::span<const float> weights,
                               const notes& extra);
