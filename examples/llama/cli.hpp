@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// int main(int argc, char** argv) {
+//   CLI::App app("What it does.");
+//   app.add_option(...);
+//   return llama::run(app, argc, argv, [&] { ...; return 0; });   // 2 and one sentence on stderr for every
+//   error
+// }
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <quern/core/error.hpp>
+#include <quern/io/atomic_file.hpp>
+#include <span>
+#include <string>
+
+namespace llama {
+
+/// Exit status of every program: 0 done, 1 stopped by the user, 2 bad input. @p body returns it or throws.
+template <class Body>
+int run(CLI::App& app, int argc, char** argv, Body&& body) {
+  app.option_defaults()->always_capture_default();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  try {
+    return body();
+  } catch (const quern::error& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "%s: out of memory; use a shorter context or a smaller model\n", argv[0]);
+  }
+  return 2;
+}
+
+/// A whole file as bytes. @throws io_error
+inline std::string read_text(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) quern::raise(quern::io_error("'", path, "' cannot be opened; check the name"));
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+/// Writes what --json asks for, by temporary file and rename; nothing where @p path is empty. @throws
+/// io_error
+inline void write_json(const std::string& path, const nlohmann::ordered_json& value) {
+  if (path.empty()) return;
+  // A byte model need not write valid UTF-8, which JSON is.
+  const std::string text = value.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
+  auto file = quern::atomic_file::create(path).value();
+  file.write(std::as_bytes(std::span(text))).value();
+  file.commit().value();
+}
+
+/// Seconds since it was made.
+class stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(clock::now() - start_).count(); }
+
+ private:
+  using clock = std::chrono::steady_clock;
+  clock::time_point start_ = clock::now();
+};
+
+/// One line on stderr that is written over: "name 3 of 32, 1.2 min left".
+class progress {
+ public:
+  progress(std::string name, std::size_t total) : name_(std::move(name)), total_(total) {}
+  ~progress() {
+    if (shown_) std::fputc('\n', stderr);
+  }
+  progress(const progress&) = delete;
+  progress& operator=(const progress&) = delete;
+  void at(std::size_t done) {
+    const double now = watch_.seconds();
+    if (done == 0 || (now - last_ < 0.5 && done < total_)) return;
+    last_ = now;
+    shown_ = true;
+    std::fprintf(stderr, "\r%s %zu of %zu, %.1f min left ", name_.c_str(), done, total_,
+                 now / static_cast<double>(done) * static_cast<double>(total_ - done) / 60);
+    std::fflush(stderr);
+  }
+
+ private:
+  std::string name_;
+  std::size_t total_;
+  stopwatch watch_;
+  double last_ = 0;
+  bool shown_ = false;
+};
+
+}  // namespace llama
