@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <chrono>
+#include <llama/compress_model.hpp>
+#include <llama/packed.hpp>
+#include <quern/calib/layer_error.hpp>
+#include <regex>
+
+namespace llama {
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+double since(clock_type::time_point start) {
+  return std::chrono::duration<double>(clock_type::now() - start).count();
+}
+
+/// Which Hessian each of block_linears sees: q, k and v share their input, and so do gate and up.
+constexpr std::size_t input_of[] = {0, 0, 0, 1, 2, 2, 3};
+constexpr std::size_t input_count = 4;
+
+/// The second moments of the four inputs of a block, gathered by watching it run.
+struct block_moments {
+  std::vector<quern::hessian> sums;
+  std::vector<float> weights;  // [context] of the positions
+  std::string problem;         // of the first input that is not finite
+
+  block_moments(const block& b, std::size_t context, float sink_weight) : weights(context, 1.0f) {
+    if (context != 0) weights[0] = sink_weight;
+    for (const std::size_t i : {0, 3, 4, 6}) sums.emplace_back((b.*block_linears[i].weight).cols());
+  }
+  void see(std::size_t layer, const char* name, span2<const float> x, quern::thread_pool& pool) {
+    for (std::size_t i = 0; i < std::size(block_linears); ++i) {
+      // The first linear that sees an input adds it for all that share it.
+      if (std::string_view(block_linears[i].name) != name || (i > 0 && input_of[i] == input_of[i - 1]))
+        continue;
+      const auto ok = sums[input_of[i]].add(x, std::span(weights).first(x.rows()), pool);
+      if (!ok && problem.empty())
+        problem = "blk." + std::to_string(layer) + "." + name + ": " + ok.error().what();
+    }
+  }
+};
+
+/// Every weight of a linear as floats.
+std::vector<float> values_of(const linear& w, quern::thread_pool& pool) {
+  std::vector<float> out(w.rows() * w.cols());
+  pool.parallel_for(w.rows(), 16, [&](std::size_t first, std::size_t end) {
+    for (std::size_t r = first; r < end; ++r) w.row(r, std::span(out).subspan(r * w.cols(), w.cols()));
+  });
+  return out;
+}
+
+}  // namespace
+
+double compress_report::bits_per_weight() const {
+  double bits = 0, weights = 0;
+  for (const compressed_linear& l : linears) {
+    if (l.kept) continue;
+    bits += 8.0 * static_cast<double>(l.bytes);
+    weights += static_cast<double>(l.rows) * static_cast<double>(l.cols);
+  }
+  return weights == 0 ? 0 : bits / weights;
+}
+
+double compress_report::mean_error() const {
+  double sum = 0, count = 0;
+  for (const compressed_linear& l : linears)
+    if (!l.kept) sum += l.error, count += 1;
+  return count == 0 ? 0 : sum / count;
+}
+
+quern::result<compress_report> compress_model(model& m, std::span<const std::int32_t> ids,
+                                              const compress_plan& plan, quern::thread_pool& pool,
+                                              const std::function<bool(const compressed_linear&)>& progress) {
+  const auto start = clock_type::now();
+  const std::size_t n = plan.context, width = m.shape.width;
+  if (plan.format == nullptr) return quern::error("llama::compress_model: the plan names no format");
+  if (n == 0 || n > m.shape.context || plan.windows == 0 || ids.size() / n < plan.windows)
+    return quern::error("llama::compress_model: the calibration text has ", ids.size(), " tokens; ",
+                        plan.windows, " windows of ", n, " (at most ", m.shape.context,
+                        ") are asked for: take a longer text or fewer windows");
+  std::regex keep;
+  try {
+    keep = std::regex(plan.keep_dense);
+  } catch (const std::regex_error&) {
+    return quern::error("llama::compress_model: '", plan.keep_dense, "' is not a regular expression");
+  }
+
+  // The hidden states between two blocks, of all windows.
+  std::vector<float> stream(plan.windows * n * width), watched;
+  const auto window = [&](std::vector<float>& of, std::size_t i) {
+    return span2<float>(of.data() + i * n * width, n, width);
+  };
+  session run(m, n, pool);
+  for (std::size_t i = 0; i < plan.windows; ++i) run.embed(ids.subspan(i * n, n), window(stream, i));
+
+  compress_report report;
+  report.tokens = plan.windows * n;
+  for (std::size_t layer = 0; layer < m.shape.layers; ++layer) {
+    block& b = m.blocks[layer];
+    const auto calibrate = clock_type::now();
+    block_moments moments(b, n, plan.sink_weight);
+    run.observe(
+        [&](std::size_t l, const char* name, span2<const float> x) { moments.see(l, name, x, pool); });
+    if (plan.sequential) watched = stream;
+    for (std::size_t i = 0; i < plan.windows; ++i)
+      run.run_block(layer, window(plan.sequential ? watched : stream, i));
+    run.observe({});
+    if (!moments.problem.empty()) return quern::error("llama::compress_model: ", moments.problem);
+    report.calibration_seconds += since(calibrate);
+
+    quern::eigen_matrix<float> h;
+    std::vector<quern::inverse_hessian> inverse;  // of the current input
+    for (std::size_t i = 0; i < std::size(block_linears); ++i) {
+      const auto begin = clock_type::now();
+      linear& w = b.*block_linears[i].weight;
+      compressed_linear done;
+      done.name = "blk." + std::to_string(layer) + "." + block_linears[i].name;
+      done.layer = layer, done.rows = w.rows(), done.cols = w.cols();
+      const auto failed = [&](const quern::error& e) {
+        return quern::error("llama::compress_model: ", done.name, ": ", e.what());
+      };
+      if (i == 0 || input_of[i] != input_of[i - 1]) {
+        auto factor = quern::invert(moments.sums[input_of[i]], plan.damp);
+        if (!factor) return failed(factor.error());
+        h = moments.sums[input_of[i]].matrix();
+        inverse.clear();
+        inverse.push_back(std::move(*factor));
+      }
+      done.kept = !plan.keep_dense.empty() && std::regex_search(done.name, keep);
+      if (!done.kept) {
+        const std::vector<float> values = values_of(w, pool);
+        const span2<const float> before(values.data(), w.rows(), w.cols());
+        auto packed = plan.format->compress(before, inverse.front(), plan.options, pool);
+        if (!packed) return failed(packed.error());
+        w = packed_linear(std::move(*packed));
+        const std::vector<float> after = values_of(w, pool);
+        done.error = quern::layer_error(before, {after.data(), w.rows(), w.cols()}, h, pool);
+      }
+      done.bytes = w.bytes();
+      done.seconds = since(begin);
+      report.linears.push_back(done);
+      if (progress && !progress(done)) {
+        report.interrupted = true;
+        return report;
+      }
+    }
+    if (plan.sequential)
+      for (std::size_t i = 0; i < plan.windows; ++i) run.run_block(layer, window(stream, i));
+  }
+  report.seconds = since(start);
+  return report;
+}
+
+}  // namespace llama
