@@ -56,7 +56,9 @@ class thread_pool {
     }
     wake_.notify_all();
     run(0);
-    while (pending_.load(std::memory_order_acquire) != 0) relax();
+    // Where other programs want the cores too, the worker may not be running at all: let it.
+    for (int spin = 0; pending_.load(std::memory_order_acquire) != 0; ++spin)
+      spin < 2000 ? relax() : std::this_thread::yield();
   }
 
  private:

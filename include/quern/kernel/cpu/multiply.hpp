@@ -14,6 +14,10 @@ namespace quern::inline v0 {
 /// Tried from left to right; the first that the format supports and the CPU has does the work.
 using default_isas = isa_list<isa::avx512, isa::scalar>;
 
+/// Weights times vectors below which a second thread costs more than it saves: a fork and join is worth about this
+/// much work. 576 x 576 stays in one thread, 1536 x 576 is shared (single vectors, 22 November 2026).
+inline constexpr std::size_t grain_weights = std::size_t{1} << 18;
+
 inline namespace QUERN_BUILD {
 
 /// Rows [16 tile, 16 tile + 16) of y = x W^T, for an engine that owns its threads: call it for every tile of
@@ -52,7 +56,9 @@ void multiply(const matrix_view<P, Q>& w, span2<const float> x, span2<float> y, 
           " and ", y.rows());
   require(is_runnable<Isas, P, Q>(),
           "quern::multiply: none of the listed ISAs can run this format on this CPU");
-  exec.parallel_for(layout<P, Q>::tiles(w.rows()), 1, [&](std::size_t begin, std::size_t end) {
+  const std::size_t tile_work = lanes * w.cols() * x.rows();
+  const std::size_t grain = tile_work >= grain_weights ? 1 : grain_weights / (tile_work + 1) + 1;
+  exec.parallel_for(layout<P, Q>::tiles(w.rows()), grain, [&](std::size_t begin, std::size_t end) {
     for (std::size_t tile = begin; tile < end; ++tile) multiply_tile<Isas>(w, tile, x, y);
   });
 }
