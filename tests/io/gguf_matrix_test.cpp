@@ -9,8 +9,8 @@ using namespace quern;
 
 namespace {
 
-/// A GGUF tensor packed as it is decodes to the floats of the reader's own dequantization; only the sign of a zero may
-/// differ (scale * 0 against scale * 8 - scale * 8).
+/// A GGUF tensor packed as it is decodes to the floats of the reader's own dequantization; only the sign of a
+/// zero may differ (scale * 0 against scale * 8 - scale * 8).
 template <class Q>
 void same_as_dequantized(const gguf_file& file) {
   INFO(std::string(Q::label().c_str()));

@@ -125,7 +125,9 @@ class matrix {
   /// Bytes of every stream; their sum is what a file stores.
   storage bytes() const { return geometry::bytes(rows_, cols_, cells_); }
   double bits_per_weight() const { return bytes().bits_per_weight(rows_, cols_); }
-  matrix_view<P, Q> view() const {
+  /// Always inlined: filling the view becomes vector code, and a body shared between units of different -m
+  /// flags could be one that this CPU does not have.
+  [[gnu::always_inline]] matrix_view<P, Q> view() const {
     packed_view v{rows_, cols_, cells_, {}};
     for (int i = 0; i < stream_count; ++i) v.at[i] = data_.data() + offset(i);
     return matrix_view<P, Q>(v);

@@ -147,7 +147,7 @@ inline void transfer_plane(Byte* plane, cell c, Code* codes) {
         std::memcpy(plane, &v, bytes);
 #if defined(__GNUC__)
         // Stores 64 bytes apart must not become scatter instructions: 4 times slower for 32-bit codes
-        // (-O3 -march=native, Zen 5, 22 November 2026).
+        // (-O3 -march=native, Zen 4, 22 November 2026).
         __asm__ volatile("" : "+r"(plane));
 #endif
       }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Few vectors times a packed matrix with exact float activations. Written once; included by isa/<name>.hpp inside the
-// namespace and target region of the instruction set, after its operations on 16 lanes. A lane is a row: every slot
-// yields one weight of 16 rows at a time, which is multiplied with the input of that column (all, listed) or with
-// the input that each row's own mask or position picks from a window of 16 (masked, positions).
+// Few vectors times a packed matrix with exact float activations. Written once; included by isa/<name>.hpp
+// inside the namespace and target region of the instruction set, after its operations on 16 lanes. A lane is
+// a row: every slot yields one weight of 16 rows at a time, which is multiplied with the input of that column
+// (all, listed) or with the input that each row's own mask or position picks from a window of 16 (masked,
+// positions).
 
-/// Formats for which the loop has a compile-time answer to "which run does this code belong to"; others run on
-/// isa::scalar.
+/// Formats for which the loop has a compile-time answer to "which run does this code belong to"; others run
+/// on isa::scalar.
 template <class P, class Q>
 inline constexpr bool fits = [] {
   using l = layout<P, Q>;
@@ -38,19 +39,21 @@ struct slot_codes {
     } else {
       constexpr int chunk = chunk_bytes(width, CellCodes), codes = chunk * 8 / width;
       const field f = locate(width, CellCodes, {0, 0, 0}, k % codes);
-      return bits_of(expand<chunk>(plane[I] + k / codes * chunk * count, rows), static_cast<int>(f.byte) * 8 + f.shift,
-                     width);
+      return bits_of(expand<chunk>(plane[I] + k / codes * chunk * count, rows),
+                     static_cast<int>(f.byte) * 8 + f.shift, width);
     }
   }
 };
 
 /// Streams of codes at the first cell of a slot.
 template <int Bits, int CellCodes>
-inline slot_codes<Bits, CellCodes> codes_at(const std::byte* const (&plane)[3], std::size_t first, lane_mask rows) {
+inline slot_codes<Bits, CellCodes> codes_at(const std::byte* const (&plane)[3], std::size_t first,
+                                            lane_mask rows) {
   slot_codes<Bits, CellCodes> s{{}, first, rows, std::popcount(static_cast<unsigned>(rows))};
   for (int i = 0; i < plane_count(Bits); ++i) {
     const int width = plane_width(Bits, i);
-    s.plane[i] = plane[i] + (CellCodes * width < 8 ? 0 : first * static_cast<std::size_t>(CellCodes * width / 8));
+    s.plane[i] =
+        plane[i] + (CellCodes * width < 8 ? 0 : first * static_cast<std::size_t>(CellCodes * width / 8));
   }
   return s;
 }
@@ -77,7 +80,8 @@ struct vector_params {
 
 /// Parameters in 16 fields from `first` on, of the rows in `rows`.
 template <class P, class Q>
-inline vector_params params_at(const matrix_view<P, Q>& w, std::size_t first, lane_mask rows, f32x16 row_scale) {
+inline vector_params params_at(const matrix_view<P, Q>& w, std::size_t first, lane_mask rows,
+                               f32x16 row_scale) {
   vector_params p{broadcast(1.0f), zero()};
   if constexpr (Q::run > 0) {
     const i32x16 s = expand_fields<Q::scale_bits>(w[stream::scale], first, rows);
@@ -90,7 +94,8 @@ inline vector_params params_at(const matrix_view<P, Q>& w, std::size_t first, la
     if constexpr (Q::zero_bits == 16)
       p.offset = half_to_float(expand_fields<16>(w[stream::zero], first, rows));
     else if constexpr (Q::zero_bits > 0)
-      p.offset = negate(multiply(p.scale, to_float(expand_fields<Q::zero_bits>(w[stream::zero], first, rows))));
+      p.offset =
+          negate(multiply(p.scale, to_float(expand_fields<Q::zero_bits>(w[stream::zero], first, rows))));
     else if constexpr (requires { Q::zero; })
       p.offset = multiply(p.scale, broadcast(-static_cast<float>(Q::zero)));
   }
@@ -118,7 +123,8 @@ struct tile_loop {
   f32x16 row_scale;
   const std::byte* plane[3];
 
-  /// The inputs from column `first` on, `width` of them readable: those at the right edge from a completed copy.
+  /// The inputs from column `first` on, `width` of them readable: those at the right edge from a completed
+  /// copy.
   template <int Width>
   inline const float* inputs(int t, std::size_t first, float (&edge)[Width]) const {
     if (first + Width <= w.cols()) return x[t] + first;
@@ -192,7 +198,8 @@ struct tile_loop {
     }
   }
 
-  /// Own masks per row: the inputs of a window are turned into a table [code][unit], from which a permutation picks.
+  /// Own masks per row: the inputs of a window are turned into a table [code][unit], from which a permutation
+  /// picks.
   inline void masked(std::size_t tile) {
     constexpr std::size_t window_cols = static_cast<std::size_t>(l::window_units) * l::cell_cols;
     std::size_t first = l::uniform ? tile * lanes * l::uniform_cells(w.cols()) : w.begin(tile);
@@ -208,7 +215,8 @@ struct tile_loop {
       for (int t = 0; t < Tokens; ++t) fill_table(table[t], x[t], window * window_cols);
       vector_params p{broadcast(1.0f), zero()};
       if constexpr (Q::run > 0 && !l::params_in_cells)
-        p = params_at(w, (tile * l::runs(w.cols()) + window * window_cols / Q::run) * lanes, 0xffff, row_scale);
+        p = params_at(w, (tile * l::runs(w.cols()) + window * window_cols / Q::run) * lanes, 0xffff,
+                      row_scale);
       while (rows != 0) {
         const i32x16 unit = lowest_bit(left);
         const auto codes = codes_at<Q::bits, l::cell_codes>(plane, first, rows);
@@ -216,7 +224,8 @@ struct tile_loop {
 #pragma GCC unroll 16
         for (int j = 0; j < l::runs_per_cell; ++j) {
           if constexpr (l::params_in_cells)
-            p = params_at(w, first * l::runs_per_cell + static_cast<std::size_t>(j * codes.count), rows, row_scale);
+            p = params_at(w, first * l::runs_per_cell + static_cast<std::size_t>(j * codes.count), rows,
+                          row_scale);
 #pragma GCC unroll 64
           for (int k = j * per_run; k < (j + 1) * per_run; ++k) {
             f32x16 v = weight<Q>(codes[k], p);
@@ -245,7 +254,8 @@ struct tile_loop {
 template <int Tokens, class P, class Q>
 inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t tile, const span2<const float>& x,
                             const span2<float>& y, std::size_t first) {
-  tile_loop<P, Q, Tokens> loop{w, {}, {}, broadcast(1.0f), {w[stream::codes], w[stream::codes1], w[stream::codes2]}};
+  tile_loop<P, Q, Tokens> loop{
+      w, {}, {}, broadcast(1.0f), {w[stream::codes], w[stream::codes1], w[stream::codes2]}};
   for (int t = 0; t < Tokens; ++t) {
     loop.x[t] = x.row(first + static_cast<std::size_t>(t));
     loop.sum[t] = zero();
