@@ -14,8 +14,10 @@ enum class compensation { none, obs };
 /// How survivors become codes.
 enum class rounding { rtn, gptq };
 /// When the mask is chosen: before anything else has changed, over the whole scope; or during the sweep, from
-/// the weights as they have become. `best` is during for patterns that decide within a few columns (nm,
-/// group_nm, bitmap) and before for those that want to compare a whole row (group, bsr).
+/// the weights as they have become, where patterns of free density give every 128 columns their share. `best`
+/// is during for patterns without shared rows: SmolLM2-135M with half of its group<16> left (32 windows of 512)
+/// has a mean layer error of .094 and 7.13 nats then, against .106 and 7.62. For blocks of rows a mask chosen
+/// before, over the whole width, was as good or better.
 enum class timing { best, before, during };
 
 /// How a layer is compressed.
@@ -54,10 +56,9 @@ result<compressed_layer<Q>> compress_layer(span2<const float> w, const unit_shap
   if (const auto ok = check_weights("quern::compress_layer", w, h); !ok) return ok.error();
   if (!(options.density >= 0 && options.density <= 1))
     return error("quern::compress_layer: the density is ", options.density, "; it must be 0..1");
-  const bool decides_early = p.of > 0 || p.rows * p.cols == 1;
   const bool repair = !p.dense && options.compensate == compensation::obs;
   const bool during =
-      repair && (options.choose == timing::during || (options.choose == timing::best && decides_early));
+      repair && (options.choose == timing::during || (options.choose == timing::best && p.rows == 1));
   std::vector<scorer> choose;  // none or one
   if (during) choose.emplace_back(h, p, options.score, options.unit, true);
   const sweep_plan plan{during ? choose.data() : nullptr, options.density, options.over, options.grid};

@@ -35,9 +35,8 @@ result<void> sweep_in_place(span2<float> w, const inverse_hessian& h, const unit
 
 /// Prunes W [rows x cols] in place: the mask is chosen on the way from the weights as they have become, and
 /// the survivors right of a pruned weight make up for it. SparseGPT (arXiv 2301.00774, algorithm 1) for `nm`
-/// and `bitmap`; the same with units for the other patterns. `nm` and `group_nm` choose window by window;
-/// patterns of free density every 128 columns, each of which keeps its share: for `group` and `bsr` a mask
-/// chosen beforehand over the whole row (select, then compensate) is better.
+/// and `bitmap`; the same with units for the other patterns. `nm` and `group_nm` choose window by window,
+/// patterns of free density every 128 columns, each of which keeps its share.
 /// @param density  0..1 for patterns of free density
 /// @param kind     magnitude and Wanda are possible too, on the weights as they have become
 /// @returns the mask, or an error: the row and column of a weight that is not finite, or the density

@@ -37,7 +37,7 @@ inline std::vector<float> sweep_importance(const inverse_hessian& h) {
 /// carries them to the columns further right. 128 as in SparseGPT and GPTQ, rounded up to whole units, N:M
 /// windows and runs.
 constexpr std::size_t sweep_cols(const unit_shape& p, std::size_t run) {
-  const std::size_t part = std::lcm(p.of > 0 ? p.window() : p.cols, run > 0 ? run : 1);
+  const std::size_t part = std::lcm(p.of > 0 ? p.window() : p.cols, run);
   return (128 + part - 1) / part * part;
 }
 
@@ -171,7 +171,8 @@ bool decide_column(sweep_state& s, std::size_t top, std::size_t tall, std::size_
 template <quantizer Q, class Exec>
 result<void> sweep(Eigen::MatrixXf& w, const inverse_hessian& h, const unit_shape& shape, bit_mask& mask,
                    coded_matrix<Q>& codes, const sweep_plan& plan, Exec& exec) {
-  constexpr std::size_t run = static_cast<std::size_t>(Q::run);
+  constexpr std::size_t run = Q::run > 0 ? static_cast<std::size_t>(Q::run) : 1;
+  constexpr bool has_runs = Q::run > 0;
   const std::size_t step = sweep_cols(shape, run), band = band_rows_of(shape), window = shape.window();
   sweep_state state(w, h, shape, plan, mask, step);
   const std::size_t rows = state.rows(), cols = state.cols();
@@ -189,7 +190,7 @@ result<void> sweep(Eigen::MatrixXf& w, const inverse_hessian& h, const unit_shap
           else if (c % window == 0)
             state.choose(top, tall, c, c + window);
         }
-        if (run > 0 && c % run == 0) fit_runs(state, importance, top, tall, c, codes);
+        if (has_runs && c % run == 0) fit_runs(state, importance, top, tall, c, codes);
         if (!decide_column(state, top, tall, c, c - first, codes)) overflow[top / band] = 1;
         state.carry_column(top, tall, first, c, end);
       }
