@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Making weights, with Eigen: calibration, pruning, quantization, training, metrics. An engine that only multiplies
+// includes quern/quern.hpp.
+// quern::hessian h(cols);  h.add(x);                                            // [n x cols] inputs of the layer
+// const auto inverse = quern::invert(h).value();
+// const auto layer = quern::compress_layer<quern::group<16>, quern::affine<4, 16>>(w, inverse).value();
+// const auto packed = quern::pack<quern::group<16>>(layer.codes, layer.mask);
+
+#include <quern/calib/hessian.hpp>
+#include <quern/calib/layer_error.hpp>
+#include <quern/compress/layer.hpp>
+#include <quern/compress/obq.hpp>
+#include <quern/compress/obs.hpp>
+#include <quern/compress/score.hpp>
+#include <quern/compress/select.hpp>
+#include <quern/dense/cholesky.hpp>
+#include <quern/dense/matrix.hpp>
+#include <quern/dense/softmax.hpp>
+#include <quern/metric/cross_entropy.hpp>
+#include <quern/metric/perplexity.hpp>
+#include <quern/quern.hpp>
+#include <quern/train/adamw.hpp>
