@@ -14,8 +14,8 @@ namespace quern::inline v0 {
 /// Tried from left to right; the first that the format supports and the CPU has does the work.
 using default_isas = isa_list<isa::avx512, isa::scalar>;
 
-/// Weights times vectors below which a second thread costs more than it saves: a fork and join is worth about this
-/// much work. 576 x 576 stays in one thread, 1536 x 576 is shared (single vectors, 22 November 2026).
+/// Weights times vectors below which a product stays in one thread. Set so that 576 x 576 does and 1536 x 576 is
+/// shared, the sizes between which a prototype's second thread began to pay; not tuned for these kernels.
 inline constexpr std::size_t grain_weights = std::size_t{1} << 18;
 
 inline namespace QUERN_BUILD {
