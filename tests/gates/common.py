@@ -10,6 +10,8 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+# header -> the flag that it asks for, and what must then be includable for it to be checked
+FLAGS = {"quern/core/openmp.hpp": ("-fopenmp", "omp.h")}
 SKIP = 77  # ctest's SKIP_RETURN_CODE of all gates
 
 
@@ -60,6 +62,17 @@ def compile_text(command, text):
     """Runs a compiler on a text; returns (exit status, output, messages)."""
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
+
+
+def flags_of(header, command):
+    """What `command`, a compiler that reads its standard input, needs further for a header; None: not here."""
+    if header not in FLAGS:
+        return []
+    flag, foreign = FLAGS[header]
+    if compile_text([*command, flag], f"#include <{foreign}>\n")[0] == 0:
+        return [flag]
+    print(f"{header}: not checked; {command[0]} {flag} finds no <{foreign}>")
+    return None
 
 
 def for_each(function, items, jobs=2):

@@ -23,7 +23,8 @@ TABLE = {
     "train": ({"core", "pattern", "quant", "dense", "metric"}, {"eigen"}),
     "search": ({"core"}, set()),
 }
-# header -> (folders, umbrellas, third-party): the umbrellas, and the one kernel header that uses Eigen
+# header -> (folders, umbrellas, third-party): the umbrellas, and single headers that take what the rest
+# of their folder does without
 INFERENCE = VOCABULARY | {"kernel/cpu", "io"}
 SINGLE = {
     "quern/quern.hpp": (INFERENCE, set(), set()),
@@ -31,12 +32,14 @@ SINGLE = {
     "quern/eigen.hpp": (INFERENCE | {"dense"}, {"quern/quern.hpp"}, {"eigen"}),
     "quern/offline.hpp": (INFERENCE | {"dense", "metric", "calib", "compress", "train", "search"},
                           {"quern/quern.hpp", "quern/eigen.hpp"}, set()),
+    "quern/core/openmp.hpp": (set(), set(), {"openmp"}),
     "quern/kernel/cpu/eigen.hpp": (VOCABULARY | {"kernel/cpu"}, set(), {"eigen"}),
 }
 FAMILIES = {
     "eigen": ("Eigen/", "unsupported/Eigen/"),
     "simd": ("immintrin.h", "arm_neon.h", "cpuid.h"),
     "cuda": ("cuda", "cub/", "mma.h", "vector_types.h", "cooperative_groups"),
+    "openmp": ("omp.h",),
     "system": ("sys/", "fcntl.h", "unistd.h", "windows.h", "io.h"),
 }
 # Too heavy for the headers that every user compiles; the line budget says the same in numbers.

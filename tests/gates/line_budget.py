@@ -6,7 +6,7 @@ pattern of the table that matches it; a header without one is not limited.
 """
 import fnmatch
 import os
-from common import compile_text, eigen_flags, find_compiler, for_each, headers, parser, report
+from common import compile_text, eigen_flags, find_compiler, flags_of, for_each, headers, parser, report
 
 
 def main():
@@ -19,7 +19,10 @@ def main():
         table = [line.split() for line in f if line.strip() and not line.startswith("#")]
 
     def measure(header):
-        status, text, messages = compile_text(command, f"#include <{header}>\n")
+        flags = flags_of(header, command)
+        if flags is None:
+            return 0
+        status, text, messages = compile_text(command + flags, f"#include <{header}>\n")
         return text.count("\n") if status == 0 else messages
 
     found = headers(args.root, ".hpp")

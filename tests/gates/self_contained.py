@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every header compiles alone and twice in one translation unit, without a warning."""
-from common import compile_text, eigen_flags, find_compiler, for_each, headers, parser, report
+from common import compile_text, eigen_flags, find_compiler, flags_of, for_each, headers, parser, report
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 
@@ -19,7 +19,10 @@ def main():
         command += WARNINGS + eigen_flags() + ["-fsyntax-only", "-x", "c++", "-"]
 
     def check(header):
-        status, _, messages = compile_text(command, f"#include <{header}>\n" * 2)
+        flags = flags_of(header, command)
+        if flags is None:
+            return []
+        status, _, messages = compile_text(command + flags, f"#include <{header}>\n" * 2)
         return [] if status == 0 else [f"{header}: does not compile alone with {args.compiler}\n{messages}"]
 
     report("self_contained", sum(for_each(check, found), []), len(found))

@@ -25,6 +25,7 @@ PLANTED = [
     ("include_table", "include/quern/format/f.hpp", "#include <immintrin.h>", "must not include <immintrin.h>"),
     ("include_table", "include/quern/format/f.hpp", "#include <memory>", "<memory> is too heavy"),
     ("include_table", "include/quern/core/b.hpp", "# include <iostream>", "<iostream> is too heavy"),
+    ("include_table", "include/quern/core/b.hpp", "#include <omp.h>", "core must not include <omp.h>"),
     ("include_table", "include/quern/pattern/r.hpp", '#include "p.hpp"', 'instead of "p.hpp"'),
     ("include_table", "include/quern/io/i.hpp", "#include <nlohmann/json.hpp>", "must not include <nlohmann/json.hpp>"),
     ("include_table", "include/quern/format/f.hpp", "#include <quern/quern.hpp>", "the umbrella <quern/quern.hpp>"),
