@@ -41,10 +41,8 @@ class thread_pool {
   /// Not to be called from inside itself, nor by two threads at once.
   template <class F>
   void parallel_for(std::size_t n, std::size_t grain, F&& f) {
-    if (n == 0) return;
-    if (grain == 0) grain = 1;
-    const std::size_t parts = n / grain < concurrency() ? (n / grain == 0 ? 1 : n / grain) : concurrency();
-    if (parts == 1) return static_cast<void>(f(std::size_t{0}, n));
+    const std::size_t parts = part_count(n, grain, concurrency());
+    if (parts <= 1) return serial{}.parallel_for(n, grain, f);
     job_ = {
         &f,
         [](void* g, std::size_t b, std::size_t e) { (*static_cast<std::remove_reference_t<F>*>(g))(b, e); },
@@ -74,7 +72,9 @@ class thread_pool {
     std::this_thread::yield();
 #endif
   }
-  void run(std::size_t i) { job_.call(job_.f, job_.n * i / job_.parts, job_.n * (i + 1) / job_.parts); }
+  void run(std::size_t i) {
+    job_.call(job_.f, part_begin(job_.n, job_.parts, i), part_begin(job_.n, job_.parts, i + 1));
+  }
   void work(std::size_t i) {
     std::size_t seen = 0;
     for (;;) {
