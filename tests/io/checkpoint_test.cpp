@@ -113,9 +113,9 @@ TEST_CASE("checked refuses what a kernel would trust") {
 TEST_CASE("descriptions that lie are errors") {
   const std::string path = temporary("lie");
   for (const char* text :
-       {"", "1", "2 dense affine<4,16> 1 1 16", "1 dense affine<4,16> 1 1", "1 dense affine<4,16> 1 1 x",
-        "1 dense affine<4,16> -1 1 16", "1 dense affine<4,16> 1 1 16 ",
-        "1 dense affine<4,16> 99999999999999999999 1 16", "1 dense affine<4,16> 1 1 16"}) {
+       {"", "1", "1 dense affine<4,16> 1 1 64", "2 dense affine<4,16> 1 1", "2 dense affine<4,16> 1 1 x",
+        "2 dense affine<4,16> -1 1 16", "2 dense affine<4,16> 1 1 16 ",
+        "2 dense affine<4,16> 99999999999999999999 1 16", "2 dense affine<4,16> 1 1 16"}) {
     CAPTURE(text);
     safetensors_writer out;
     out.metadata(std::string(packed_key) + "w", text);

@@ -18,18 +18,29 @@ struct scalar {
   static constexpr name label() { return name("scalar"); }
 };
 
-/// 512-bit vectors with byte, word and mask instructions (Skylake-X, Zen 4 and later).
+/// 512-bit vectors with byte, word and mask instructions (Skylake-X, Zen 4 and later): exact activations.
 struct avx512 {
   static bool available() {
 #if defined(__x86_64__)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("fma");
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("fma");
 #else
     return false;
 #endif
   }
   static constexpr name label() { return name("avx512"); }
+};
+/// The same with dot products of bytes (Cascade Lake, Zen 4 and later): int8 activations.
+struct avx512_vnni {
+  static bool available() {
+#if defined(__x86_64__)
+    return avx512::available() && __builtin_cpu_supports("avx512vnni");
+#else
+    return false;
+#endif
+  }
+  static constexpr name label() { return name("avx512vnni"); }
 };
 
 }  // namespace isa

@@ -71,8 +71,11 @@ struct layout {
   }
   /// N:M windows in a cell: as many as make the kept codes a multiple of 16.
   static constexpr int windows = P::kind == survivors::positions ? 16 / gcd16(P::keep) : 1;
-  /// Codes in a cell.
-  static constexpr int cell_codes = P::kind == survivors::all         ? (Q::run > 0 ? Q::run : 16)
+  /// Codes in a cell. Without a pattern it is as many runs as make 64, so that the narrow parameters of a row
+  /// stand together in whole bytes.
+  static constexpr int cell_codes = P::kind == survivors::all         ? (Q::run == 0        ? 16
+                                                                         : 64 % Q::run == 0 ? 64
+                                                                                            : Q::run)
                                     : P::kind == survivors::positions ? P::keep * windows
                                                                       : P::unit_cols;
   /// Inputs that a cell spans.

@@ -75,25 +75,29 @@ class matrix_view {
     return cells * static_cast<std::size_t>(geometry::cell_codes) / 8 *
            static_cast<std::size_t>(plane_shift(geometry::position_bits, i));
   }
-  /// Number of the field that holds the parameters of run @p run of a cell, or, where parameters do not
-  /// follow the cells, of run @p run of lane @p lane of a tile.
-  std::size_t param_field(std::size_t tile, cell c, int lane, std::size_t run) const {
-    if constexpr (geometry::params_in_cells)
-      return c.first * geometry::runs_per_cell + run * static_cast<std::size_t>(c.count) +
-             static_cast<std::size_t>(c.rank);
-    else
-      return (tile * geometry::runs(raw_.cols) + run) * lanes + static_cast<std::size_t>(lane);
+  /// Where the parameters of a run lie.
+  struct param_place {
+    field scale, zero;
+  };
+  /// Those of run @p run of a cell, or, where parameters do not follow the cells, of run @p run of lane @p lane
+  /// of a tile.
+  param_place param_at(std::size_t tile, cell c, int lane, std::size_t run) const {
+    constexpr int runs = geometry::params_in_cells ? geometry::runs_per_cell : 1;
+    int r = static_cast<int>(run);
+    if constexpr (!geometry::params_in_cells) {
+      c = {(tile * geometry::runs(raw_.cols) + run) * lanes, lanes, lane};
+      r = 0;
+    }
+    return {locate_param(Q::scale_bits, runs, c, r), locate_param(Q::zero_bits, runs, c, r)};
   }
-  /// The parameters in field @p i, for a row with scale @p row.
-  run_params params(std::size_t i, float row) const {
+  /// The parameters at @p p, for a row with scale @p row.
+  run_params params(param_place p, float row) const {
     if constexpr (Q::run == 0) {
       return Q::params(0, 0, 1);
     } else {
       std::uint32_t zero = 0;
-      if constexpr (Q::zero_bits > 0)
-        zero = get_field(raw_[stream::zero], Q::zero_bits, sequential(Q::zero_bits, i));
-      return Q::params(get_field(raw_[stream::scale], Q::scale_bits, sequential(Q::scale_bits, i)), zero,
-                       row);
+      if constexpr (Q::zero_bits > 0) zero = get_field(raw_[stream::zero], Q::zero_bits, p.zero);
+      return Q::params(get_field(raw_[stream::scale], Q::scale_bits, p.scale), zero, row);
     }
   }
 

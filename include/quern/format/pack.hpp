@@ -208,13 +208,11 @@ fault write_tile(matrix<P, Q>& w, const Source& source, const bit_mask* mask, st
     }
   }
   const matrix_view<P, Q> v = w.view();
-  const auto put_params = [&](std::size_t field_number, std::size_t lane, std::size_t run) {
+  const auto put_params = [&](auto place, std::size_t lane, std::size_t run) {
     const run_params p = rows.params(lane, run);
-    put_field(w.writable(stream::scale), Q::scale_bits, sequential(Q::scale_bits, field_number),
-              Q::scale_code(p, rows.row_scale(lane)));
+    put_field(w.writable(stream::scale), Q::scale_bits, place.scale, Q::scale_code(p, rows.row_scale(lane)));
     if constexpr (Q::zero_bits > 0)
-      put_field(w.writable(stream::zero), Q::zero_bits, sequential(Q::zero_bits, field_number),
-                Q::zero_code(p));
+      put_field(w.writable(stream::zero), Q::zero_bits, place.zero, Q::zero_code(p));
   };
   std::byte* const planes[3] = {w.writable(stream::codes), w.writable(stream::codes1),
                                 w.writable(stream::codes2)};
@@ -225,7 +223,7 @@ fault write_tile(matrix<P, Q>& w, const Source& source, const bit_mask* mask, st
   if constexpr (Q::run > 0 && !l::params_in_cells)
     for (std::size_t lane = 0; lane < lanes && tile * lanes + lane < source.rows(); ++lane)
       for (std::size_t run = 0; run < l::runs(cols); ++run)
-        put_params(v.param_field(tile, {}, static_cast<int>(lane), run), lane, run);
+        put_params(v.param_at(tile, {}, static_cast<int>(lane), run), lane, run);
   for_each_cell(v, tile, [&](cell c, int lane, std::size_t unit) {
     const std::size_t r = tile * lanes + static_cast<std::size_t>(lane), own = static_cast<std::size_t>(lane);
     const std::size_t first = unit * static_cast<std::size_t>(l::cell_cols);
@@ -252,7 +250,7 @@ fault write_tile(matrix<P, Q>& w, const Source& source, const bit_mask* mask, st
       for (std::size_t k = 0; k < n; ++k) codes[k] = rows.code(own, first + k);
       if constexpr (l::params_in_cells)
         for (std::size_t j = 0; j < l::runs_per_cell && first + j * Q::run < cols; ++j)
-          put_params(v.param_field(tile, c, lane, j), own, first / Q::run + j);
+          put_params(v.param_at(tile, c, lane, j), own, first / Q::run + j);
     }
     store_cell<Q::bits, l::cell_codes>(planes, c, codes);
   });

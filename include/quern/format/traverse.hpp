@@ -80,7 +80,7 @@ void decode_cell(const matrix_view<P, Q>& w, std::size_t tile, cell c, int lane,
   constexpr int per_run = Q::run == 0 ? l::cell_codes : l::params_in_cells ? Q::run : 0;
   if constexpr (per_run > 0) {
     for (int j = 0; j < l::cell_codes / per_run; ++j) {
-      const run_params p = w.params(w.param_field(tile, c, lane, static_cast<std::size_t>(j)), row_scale);
+      const run_params p = w.params(w.param_at(tile, c, lane, static_cast<std::size_t>(j)), row_scale);
       for (int k = j * per_run; k < (j + 1) * per_run; ++k) out[k] = Q::decode(codes[k], p);
     }
   } else {
@@ -95,7 +95,7 @@ void decode_cell(const matrix_view<P, Q>& w, std::size_t tile, cell c, int lane,
       // A completed window past the last input has codes but no run of its own.
       if (at != run && at < l::runs(w.cols())) {
         run = at;
-        p = w.params(w.param_field(tile, c, lane, run), row_scale);
+        p = w.params(w.param_at(tile, c, lane, run), row_scale);
       }
       out[k] = Q::decode(codes[k], p);
     }

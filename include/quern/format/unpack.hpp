@@ -76,7 +76,7 @@ coded_matrix<Q> unpack_codes(const matrix_view<P, Q>& w, bit_mask* mask = nullpt
     if constexpr (Q::run > 0 && !l::params_in_cells)
       for (std::size_t run = 0; run < out.runs(); ++run)
         out.params(r, run) =
-            w.params(w.param_field(r / lanes, {}, static_cast<int>(r % lanes), run), w.row_scale(r));
+            w.params(w.param_at(r / lanes, {}, static_cast<int>(r % lanes), run), w.row_scale(r));
     for (std::size_t c = 0; c < w.cols(); ++c)
       out.code(r, c) = static_cast<typename Q::code_type>(Q::encode(0, params_at(out, r, c)));
   }
@@ -87,7 +87,7 @@ coded_matrix<Q> unpack_codes(const matrix_view<P, Q>& w, bit_mask* mask = nullpt
       if constexpr (l::params_in_cells)
         for (std::size_t j = 0; j < l::runs_per_cell; ++j)
           if (const std::size_t run = unit * l::runs_per_cell + j; run < out.runs())
-            out.params(r, run) = w.params(w.param_field(tile, c, lane, j), w.row_scale(r));
+            out.params(r, run) = w.params(w.param_at(tile, c, lane, j), w.row_scale(r));
       std::uint32_t codes[l::cell_codes];
       std::size_t cols[l::cell_codes];
       load_codes(w, c, codes);

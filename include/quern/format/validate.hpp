@@ -101,7 +101,11 @@ result<void> check_params(const matrix_view<P, Q>& w) {
     const std::size_t fields =
         l::params_in_cells ? w.cells() * l::runs_per_cell : l::tiles(w.rows()) * lanes * l::runs(w.cols());
     for (std::size_t i = 0; i < fields; ++i) {
-      const run_params p = w.params(i, 1);
+      // Zero codes lie in an order of their own: the largest one stands for all.
+      std::uint32_t zero = (1u << Q::zero_bits) - 1;
+      if constexpr (Q::zero_bits == 16) zero = get_field(w[stream::zero], 16, sequential(16, i));
+      const std::uint32_t scale = get_field(w[stream::scale], Q::scale_bits, sequential(Q::scale_bits, i));
+      const run_params p = Q::params(scale, zero, 1);
       if (!is_finite(p.scale) || !is_finite(p.offset))
         return io_error("scale[", i, "] or zero[", i, "]: is not finite");
     }

@@ -17,11 +17,11 @@ namespace quern::inline v0 {
 
 /// A packed matrix is stored as one tensor per stream, named `<matrix>.<stream>`, and one entry of
 /// `__metadata__`:
-///   "quern.packed:<matrix>": "1 group<16> affine<4,16> <rows> <cols> <cells>"
-/// where 1 is the version of the packed layout. Other tools can open the file; streams keep their padding, so
+///   "quern.packed:<matrix>": "2 group<16> affine<4,16> <rows> <cols> <cells>"
+/// where 2 is the version of the packed layout. Other tools can open the file; streams keep their padding, so
 /// that file and memory hold the same bytes.
 inline constexpr const char* packed_key = "quern.packed:";
-inline constexpr int packed_version = 1;
+inline constexpr int packed_version = 2;
 
 /// What a file says of one packed matrix, before `checked` has looked at the streams.
 struct packed_entry {

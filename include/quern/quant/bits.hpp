@@ -5,6 +5,7 @@
 //
 //   4 bits:  chunk t of a row = 4 bytes = inputs 8t .. 8t+7     byte i: low nibble 8t+i, high nibble 8t+4+i
 //   2 bits:  chunk t of a row = 4 bytes = inputs 16t .. 16t+15  byte i: bits 2s, 2s+1 hold input 16t+4s+i
+//   1 bit:   chunk t of a row = 4 bytes = inputs 32t .. 32t+31  byte i: bit s holds input 32t+4s+i
 //   cell of 16 rows:  [chunk 0: row 0 | row 1 | .. | row 15] [chunk 1: row 0 | ..] ..
 //
 // Shifting a register right by one field width then yields four consecutive inputs of every row. Codes of 3,
@@ -72,18 +73,32 @@ QUERN_HD constexpr field locate(int width, int cell_codes, cell c, int k) {
         static_cast<std::size_t>(k * width);
     return {bit / 8, static_cast<int>(bit % 8)};
   }
-  const int chunk = chunk_bytes(width, cell_codes);
-  const int chunk_codes = chunk * 8 / width, t = k / chunk_codes, rest = k % chunk_codes;
-  const int in_chunk = width <= 8 ? rest % chunk : rest * width / 8;
+  const int chunk = chunk_bytes(width, cell_codes), chunk_codes = chunk * 8 / width;
+  const int t = k / chunk_codes, rest = k % chunk_codes;
+  // Up to 8 bits: four columns of chunk * 2 bits; code 4j + i is the j-th field of column i.
+  const int bit = width <= 8 ? rest % 4 * chunk * 2 + rest / 4 * width : rest * width;
   return {c.first * static_cast<std::size_t>(cell_codes * width / 8) +
-              static_cast<std::size_t>((t * c.count + c.rank) * chunk + in_chunk),
-          width <= 8 ? rest / chunk * width : 0};
+              static_cast<std::size_t>((t * c.count + c.rank) * chunk + bit / 8),
+          bit % 8};
 }
 
 /// Field @p i of a plain sequence of fields of @p width bits (2, 4, 8 or 16): the parameters of runs.
 QUERN_HD constexpr field sequential(int width, std::size_t i) {
   const std::size_t bit = i * static_cast<std::size_t>(width);
   return {bit / 8, static_cast<int>(bit % 8)};
+}
+
+/// Where parameter @p run of @p runs of a cell lies, in fields of @p width bits. The fields of a cell that fill
+/// whole bytes stand together, in chunks side by side like codes; others follow run by run.
+QUERN_HD constexpr field locate_param(int width, int runs, cell c, int run) {
+  if (width == 0 || width >= 8 || runs * width % 8 != 0)
+    return sequential(
+        width, c.first * static_cast<std::size_t>(runs) + static_cast<std::size_t>(run * c.count + c.rank));
+  const int chunk = chunk_bytes(width, runs), per_chunk = chunk * 8 / width;
+  const int bit = run % per_chunk * width;
+  return {c.first * static_cast<std::size_t>(runs * width / 8) +
+              static_cast<std::size_t>((run / per_chunk * c.count + c.rank) * chunk + bit / 8),
+          bit % 8};
 }
 
 /// Bytes of @p count sequential fields.

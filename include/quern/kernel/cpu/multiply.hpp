@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// quern::multiply(w, x, y);                // y[rows] = W[rows x cols] x[cols]
+// quern::multiply(w, x, y);                // y[rows] = W[rows x cols] x[cols], exact float activations
 // quern::multiply(w, xs, ys, pool);        // ys[n x rows] = xs[n x cols] W^T: a batch, one token per row
+// quern::multiply(w, a.view(), ys, pool);  // prepared activations: int8, faster, see prepare.hpp
 // quern::multiply<quern::isa_list<quern::isa::scalar>>(w, x, y);
 
 #include <quern/core/executor.hpp>
-#include <quern/kernel/cpu/isa/avx512.hpp>
-#include <quern/kernel/cpu/isa/scalar.hpp>
+#include <quern/kernel/cpu/prepare.hpp>
+#include <quern/kernel/cpu/split.hpp>
 #include <span>
 
 namespace quern::inline v0 {
-
-/// Tried from left to right; the first that the format supports and the CPU has does the work.
-using default_isas = isa_list<isa::avx512, isa::scalar>;
 
 /// Weights times vectors below which a product stays in one thread. Set so that 576 x 576 does and 1536 x 576 is
 /// shared, the sizes between which a prototype's second thread began to pay; not tuned for these kernels.
@@ -20,59 +18,61 @@ inline constexpr std::size_t grain_weights = std::size_t{1} << 18;
 
 inline namespace QUERN_BUILD {
 
-/// Rows [16 tile, 16 tile + 16) of y = x W^T, for an engine that owns its threads: call it for every tile of
-/// the matrix (`layout::tiles(rows)`), from any thread, in any order. x and y must not overlap.
+/// Tiles [begin, end) of y = x W^T, 16 rows each, for an engine that owns its threads: call it for disjoint
+/// ranges of layout::tiles(rows) from any thread, in any order. x and y must not overlap.
 /// @returns false if no listed instruction set can run this format on this CPU
-template <class Isas = default_isas, class P, class Q>
-bool multiply_tile(const matrix_view<P, Q>& w, std::size_t tile, span2<const float> x,
-                   span2<float> y) noexcept {
+template <class Isas = default_isas, class P, class Q, class A>
+bool multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
+                    const activation_view<A>& x, span2<float> y) noexcept {
   return [&]<class... I>(isa_list<I...>) {
     return ([&] {
-      if constexpr (kernel<I>::template supports<P, Q>)
-        if (I::available()) return kernel<I>::multiply_tile(w, tile, x, y), true;
+      if constexpr (kernel<I>::template supports<P, Q, A>)
+        if (I::available()) return kernel<I>::multiply_tiles(w, begin, end, x, y), true;
       return false;
     }() || ...);
   }(Isas{});
 }
 
 /// Whether some listed instruction set can multiply this format on this CPU: ask before compressing.
-template <class Isas, class P, class Q>
+template <class Isas, class P, class Q, class A = float>
 bool is_runnable() {
   return []<class... I>(isa_list<I...>) {
-    return ((kernel<I>::template supports<P, Q> && I::available()) || ...);
+    return ((kernel<I>::template supports<P, Q, A> && I::available()) || ...);
   }(Isas{});
 }
 
-/// y [n x rows] = x [n x cols] W^T, float activations; n = 1 is one vector. The one place where the run-time
-/// choice of an instruction set meets compile-time formats. Results do not depend on the executor.
+/// y [n x rows] = x [n x cols] W^T; n = 1 is one vector. The one place where the run-time choice of an
+/// instruction set meets compile-time formats. Results do not depend on the executor.
 /// @throws shape_error on a length mismatch, or if no listed instruction set can run
-template <class Isas = default_isas, class P, class Q, executor Exec = serial>
-void multiply(const matrix_view<P, Q>& w, span2<const float> x, span2<float> y, Exec&& exec = Exec{}) {
+template <class Isas = default_isas, class P, class Q, class A, executor Exec = serial>
+void multiply(const matrix_view<P, Q>& w, const activation_view<A>& x, span2<float> y, Exec&& exec = Exec{}) {
   require(x.cols() == w.cols(), "quern::multiply: x must have W.cols = ", w.cols(), " columns, got ",
           x.cols());
   require(y.cols() == w.rows(), "quern::multiply: y must have W.rows = ", w.rows(), " columns, got ",
           y.cols());
-  require(x.rows() == y.rows(), "quern::multiply: x and y must hold equally many vectors, got ", x.rows(),
+  require(x.tokens() == y.rows(), "quern::multiply: x and y must hold equally many vectors, got ", x.tokens(),
           " and ", y.rows());
-  require(is_runnable<Isas, P, Q>(),
+  require(is_runnable<Isas, P, Q, A>(),
           "quern::multiply: none of the listed ISAs can run this format on this CPU");
-  const std::size_t tile_work = lanes * w.cols() * x.rows();
-  const std::size_t grain = tile_work >= grain_weights ? 1 : grain_weights / (tile_work + 1) + 1;
-  exec.parallel_for(layout<P, Q>::tiles(w.rows()), grain, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t tile = begin; tile < end; ++tile) multiply_tile<Isas>(w, tile, x, y);
+  const work_split<P, Q> work(w);
+  if (work.size() == 0 || x.tokens() == 0) return;
+  const std::size_t weights = w.rows() * w.cols() * x.tokens();
+  const std::size_t grain = work.size() * grain_weights / (weights + 1) + 1;
+  exec.parallel_for(work.size(), grain, [&](std::size_t begin, std::size_t end) {
+    multiply_tiles<Isas>(w, work.tile(begin), work.tile(end), x, y);
   });
+}
+template <class Isas = default_isas, class P, class Q, executor Exec = serial>
+void multiply(const matrix_view<P, Q>& w, span2<const float> x, span2<float> y, Exec&& exec = Exec{}) {
+  multiply<Isas>(w, activation_view<float>{x}, y, exec);
 }
 template <class Isas = default_isas, class P, class Q, executor Exec = serial>
 void multiply(const matrix_view<P, Q>& w, std::span<const float> x, std::span<float> y,
               Exec&& exec = Exec{}) {
   multiply<Isas>(w, span2<const float>(x.data(), 1, x.size()), span2<float>(y.data(), 1, y.size()), exec);
 }
-template <class Isas = default_isas, class P, class Q, executor Exec = serial>
-void multiply(const matrix<P, Q>& w, span2<const float> x, span2<float> y, Exec&& exec = Exec{}) {
-  multiply<Isas>(w.view(), x, y, exec);
-}
-template <class Isas = default_isas, class P, class Q, executor Exec = serial>
-void multiply(const matrix<P, Q>& w, std::span<const float> x, std::span<float> y, Exec&& exec = Exec{}) {
+template <class Isas = default_isas, class P, class Q, class X, class Y, executor Exec = serial>
+void multiply(const matrix<P, Q>& w, const X& x, Y&& y, Exec&& exec = Exec{}) {
   multiply<Isas>(w.view(), x, y, exec);
 }
 

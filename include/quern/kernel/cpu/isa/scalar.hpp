@@ -1,29 +1,98 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// quern::kernel<quern::isa::scalar>::multiply_tile(w.view(), tile, x, y);
+// quern::multiply<quern::isa_list<quern::isa::scalar>>(w, x, y);
 
+#include <bit>
+#include <cstring>
 #include <quern/format/traverse.hpp>
 #include <quern/kernel/cpu/kernel.hpp>
 
 namespace quern::inline v0 {
 inline namespace QUERN_BUILD {
 
+namespace cpu_scalar {
+/// The operations of prepare.inl on 16 lanes.
+struct i32x16 {
+  int lane[16];
+};
+struct f32x16 {
+  float lane[16];
+};
+template <class Out, class F>
+inline Out each(F&& f) {
+  Out v;
+  for (int i = 0; i < 16; ++i) v.lane[i] = f(i);
+  return v;
+}
+inline i32x16 zero_int() { return {}; }
+inline f32x16 broadcast(float x) {
+  return each<f32x16>([&](int) { return x; });
+}
+inline f32x16 load(const float* p) {
+  return each<f32x16>([&](int i) { return p[i]; });
+}
+inline f32x16 multiply(f32x16 a, f32x16 b) {
+  return each<f32x16>([&](int i) { return a.lane[i] * b.lane[i]; });
+}
+inline i32x16 as_int(f32x16 v) { return std::bit_cast<i32x16>(v); }
+inline i32x16 both(i32x16 a, int bits) {
+  return each<i32x16>([&](int i) { return a.lane[i] & bits; });
+}
+inline i32x16 largest(i32x16 a, i32x16 b) {
+  return each<i32x16>([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+/// Magnitudes below 2^22, the rest and NaN give anything.
+inline i32x16 to_int(f32x16 v) {
+  return each<i32x16>([&](int i) {
+    const float x = v.lane[i];
+    return x > -256 && x < 256 ? static_cast<int>(__builtin_rintf(x)) : 0;
+  });
+}
+inline int reduce_max(i32x16 v) {
+  int top = v.lane[0];
+  for (const int x : v.lane) top = x > top ? x : top;
+  return top;
+}
+inline int reduce_add(i32x16 v) {
+  int sum = 0;
+  for (const int x : v.lane) sum += x;
+  return sum;
+}
+inline void store_bytes(std::int8_t* p, i32x16 v) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(v.lane[i]);
+}
+#include <quern/kernel/cpu/prepare.inl>
+}  // namespace cpu_scalar
+
 /// Portable C++: the oracle of all other instruction sets. Every cell is decoded once and multiplied with all
 /// tokens. The products of a row are summed in float in the order in which its cells are stored, each cell on
 /// its own first.
 template <>
 struct kernel<isa::scalar> {
-  template <class P, class Q>
+  template <class P, class Q, class A>
   static constexpr bool supports = true;
+  template <class A>
+  static constexpr bool prepares = is_int8<A>;
 
-  template <class P, class Q>
-  static void multiply_tile(const matrix_view<P, Q>& w, std::size_t tile, span2<const float> x,
+  template <class A>
+  static void prepare(const activation_view<A>& a) noexcept {
+    cpu_scalar::prepare_int8(a);
+  }
+  template <class P, class Q, class A>
+  static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
+                             const activation_view<A>& x, span2<float> y) noexcept {
+    for (std::size_t tile = begin; tile < end; ++tile) multiply_tile(w, tile, x, y);
+  }
+
+ private:
+  template <class P, class Q, class A>
+  static void multiply_tile(const matrix_view<P, Q>& w, std::size_t tile, const activation_view<A>& x,
                             span2<float> y) noexcept {
     using l = layout<P, Q>;
     float scales[lanes];
     for (std::size_t lane = 0; lane < lanes && tile * lanes + lane < w.rows(); ++lane) {
       scales[lane] = w.row_scale(tile * lanes + lane);
-      for (std::size_t t = 0; t < x.rows(); ++t) y(t, tile * lanes + lane) = 0;
+      for (std::size_t t = 0; t < x.tokens(); ++t) y(t, tile * lanes + lane) = 0;
     }
     for_each_cell(w, tile, [&](cell c, int lane, std::size_t unit) {
       const std::size_t r = tile * lanes + static_cast<std::size_t>(lane);
@@ -38,10 +107,9 @@ struct kernel<isa::scalar> {
         values[n] = values[k];
         cols[n++] = cols[k];
       }
-      for (std::size_t t = 0; t < x.rows(); ++t) {
-        const float* xt = x.row(t);
+      for (std::size_t t = 0; t < x.tokens(); ++t) {
         float sum = 0;
-        for (int k = 0; k < n; ++k) sum += values[k] * xt[cols[k]];
+        for (int k = 0; k < n; ++k) sum += values[k] * x.value(t, cols[k]);
         y(t, r) += sum;
       }
     });

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// double gb = bench::read_rate(data, 0.05);   // what memory gives a plain sum, in 1e9 bytes per second
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <quern/core/executor.hpp>
+#include <quern/core/thread_pool.hpp>
+#include <span>
+#include <vector>
+
+namespace bench {
+
+/// Sum of the 8-byte words of four streams, so that several pages are under way at once.
+inline std::uint64_t sum_words(const std::byte* p, std::size_t bytes) {
+  const std::size_t quarter = bytes / 4 / 64 * 64;
+  std::uint64_t s[4][8] = {};
+  for (std::size_t i = 0; i < quarter; i += 64)
+    for (std::size_t q = 0; q < 4; ++q) {
+      std::uint64_t v[8];
+      std::memcpy(v, p + q * quarter + i, sizeof v);
+      for (std::size_t j = 0; j < 8; ++j) s[q][j] += v[j];
+    }
+  std::uint64_t total = 0;
+  for (const auto& stream : s)
+    for (const std::uint64_t v : stream) total += v;
+  return total;
+}
+
+/// Bytes per nanosecond of a plain read of all spans in turn by as many threads as the executor has, over at least
+/// `seconds`.
+template <class Exec>
+double read_rate(const std::vector<std::span<const std::byte>>& spans, double seconds, Exec& exec) {
+  using clock = std::chrono::steady_clock;
+  double bytes = 0;
+  volatile std::uint64_t sink = 0;
+  const clock::time_point start = clock::now();
+  std::chrono::duration<double, std::nano> spent{};
+  do {
+    for (const auto& s : spans) {
+      const std::size_t parts = exec.concurrency();
+      exec.parallel_for(parts, 1, [&](std::size_t begin, std::size_t end) {
+        const std::size_t from = s.size() * begin / parts / 64 * 64, to = s.size() * end / parts / 64 * 64;
+        sink = sum_words(s.data() + from, to - from);
+      });
+      bytes += static_cast<double>(s.size());
+    }
+    spent = clock::now() - start;
+  } while (spent.count() < seconds * 1e9);
+  static_cast<void>(sink);
+  return bytes / spent.count();
+}
+
+}  // namespace bench

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// quern::activations x(hidden);                    // int8 per group of 32, once for all matrices that read it
+// quern::multiply(w_gate, x.view(), gate, pool);
+// quern::multiply(w_up, x.view(), up, pool);       // see kernel/cpu/prepare.hpp for the owning class
+
+#include <cstddef>
+#include <cstdint>
+#include <quern/core/half.hpp>
+#include <quern/core/span2.hpp>
+#include <quern/quant/bits.hpp>
+
+namespace quern::inline v0 {
+
+/// Activation policies: what the kernels multiply the weights with. `float` is exact.
+///
+/// int8 with one scale per group of inputs (largest magnitude / 127, round to nearest even). Relative error on
+/// Gaussian inputs .0054 (32), .0060 (64), .0065 (128); with 4 outlier channels of 100 times the size .012,
+/// .017, .024, where one scale per token gives .109 (prototype, 22 November 2026).
+template <int Group>
+struct int8_groups {
+  static_assert(Group == 32 || Group == 64 || Group == 128,
+                "quern::int8_groups: Group must be 32, 64 or 128");
+  static constexpr int group = Group;
+};
+/// int8 with one scale per token: the fastest batches, unsafe for models with outlier channels.
+struct int8_per_token {
+  static constexpr int group = 0;
+};
+template <class A>
+inline constexpr bool is_int8 = requires {
+  A::group;
+};
+
+/// Tokens that are multiplied as single vectors; more are cut into tiles of 12, 8 or 4.
+inline constexpr std::size_t gemv_tokens = 4;
+
+/// Where the arrays of prepared activations lie: every one starts at a multiple of 64 bytes.
+///
+/// Up to `gemv_tokens` tokens, per token: the codes in order, and once more as tables for patterns in which
+/// every row has its own units of 16, 32 or 64 inputs: [window of 16 units][4-byte piece of a unit][16 units].
+/// More tokens: tiles of `mr` = 12, 8 or 4 tokens (the last ones completed with zeros), [step of 4 inputs][mr][4].
+/// Codes are completed with zeros to `stride`. Sums of codes are negated and kept for every 16, 32, 64 and 128
+/// inputs, as a run of weights may need them.
+struct activation_layout {
+  std::size_t tokens = 0, cols = 0;
+  int group = 32;  ///< inputs per scale, 0: one per token
+
+  static constexpr std::size_t up(std::size_t n, std::size_t to) { return (n + to - 1) / to * to; }
+  static constexpr int units[] = {16, 32, 64};
+  static constexpr int sum_levels = 4;
+  constexpr bool tiled() const { return tokens > gemv_tokens; }
+  constexpr std::size_t stride() const { return up(cols, 128); }
+  /// Tokens that are stored: completed to whole tiles.
+  constexpr std::size_t stored_tokens() const { return tiled() ? up(tokens, 4) : tokens; }
+  constexpr std::size_t groups() const { return group == 0 ? 1 : stride() / static_cast<std::size_t>(group); }
+  static constexpr std::size_t sum_width(int level) { return std::size_t{16} << level; }
+  constexpr std::size_t sums(int level) const { return stride() / sum_width(level); }
+  constexpr std::size_t windows(int unit) const {
+    return (cols + 16 * static_cast<std::size_t>(unit) - 1) / (16 * static_cast<std::size_t>(unit));
+  }
+  /// Scales of a unit in a table.
+  constexpr int unit_scales(int unit) const { return group == 0 || group >= unit ? 1 : unit / group; }
+
+  // Offsets in bytes.
+  constexpr std::size_t codes() const { return 0; }
+  constexpr std::size_t scales() const { return codes() + up(stored_tokens() * stride(), 64); }
+  constexpr std::size_t sums_at(int level) const {
+    std::size_t at = scales() + up(stored_tokens() * groups() * sizeof(float), 64);
+    for (int i = 0; i < level; ++i) at += up(stored_tokens() * sums(i) * sizeof(int), 64);
+    return at;
+  }
+  constexpr std::size_t tiles() const { return sums_at(sum_levels); }
+  /// Tables of units of 16, 32 and 64 inputs (u = 0, 1, 2): codes, then sums of 16, sums of units, scales.
+  constexpr std::size_t table_bytes(int unit) const {
+    const std::size_t per_window = 16 * static_cast<std::size_t>(unit) +
+                                   64 * static_cast<std::size_t>(unit / 16 + 1 + unit_scales(unit));
+    return windows(unit) * per_window;
+  }
+  constexpr std::size_t tables(int u) const {
+    std::size_t at = sums_at(sum_levels);
+    for (int i = 0; i < u; ++i) at += tokens * table_bytes(units[i]);
+    return at;
+  }
+  constexpr std::size_t table(int u, std::size_t token) const {
+    return tables(u) + token * table_bytes(units[u]);
+  }
+  /// 64 more, so that 16 bytes may be loaded at the last codes.
+  constexpr std::size_t bytes() const {
+    return 64 + (tiled() ? tiles() + up(stored_tokens() * stride(), 64) : tables(3));
+  }
+};
+
+/// Bytes of memory that prepared activations need.
+template <class A>
+constexpr std::size_t activation_bytes(std::size_t tokens, std::size_t cols) {
+  if constexpr (is_int8<A>)
+    return activation_layout{tokens, cols, A::group}.bytes();
+  else
+    return 0;
+}
+
+/// Prepared activations in somebody's memory; trivially copyable. Made by `prepare`.
+template <class A>
+struct activation_view {
+  activation_layout shape;
+  span2<const float> source;    ///< the floats they were made from, [tokens x cols]; must outlive the view
+  std::byte* memory = nullptr;  ///< shape.bytes() bytes at a 64-byte boundary
+
+  std::size_t tokens() const { return shape.tokens; }
+  std::size_t cols() const { return shape.cols; }
+  template <class T>
+  T* at(std::size_t offset) const {
+    return reinterpret_cast<T*>(memory + offset);
+  }
+  /// Codes [stride] of a token.
+  std::int8_t* codes(std::size_t t) const { return at<std::int8_t>(shape.codes()) + t * shape.stride(); }
+  /// Scales [groups] of a token.
+  float* scales(std::size_t t) const { return at<float>(shape.scales()) + t * shape.groups(); }
+  /// Negated sums of the codes of every `sum_width(level)` inputs.
+  int* sums(int level, std::size_t t) const { return at<int>(shape.sums_at(level)) + t * shape.sums(level); }
+  /// What the kernels multiply with in place of source(t, c).
+  float value(std::size_t t, std::size_t c) const {
+    return static_cast<float>(codes(t)[c]) * scales(t)[A::group == 0 ? 0 : c / A::group];
+  }
+};
+/// Exact activations.
+template <>
+struct activation_view<float> {
+  span2<const float> source;
+  std::size_t tokens() const { return source.rows(); }
+  std::size_t cols() const { return source.cols(); }
+  float value(std::size_t t, std::size_t c) const { return source(t, c); }
+};
+
+/// Tokens of the tile that starts at token @p first of @p tokens: 12, or 8 and 4 so that few are completed.
+constexpr std::size_t tile_tokens(std::size_t tokens, std::size_t first) {
+  const std::size_t left = (tokens - first + 3) / 4;  // quarters of a dozen and a third: units of 4 tokens
+  if (left == 1) return 4;
+  if (left == 2 || left == 4) return 8;
+  return 12;
+}
+
+}  // namespace quern::inline v0

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// Codes and parameters of a slot as registers of 16 rows. Included like gemv.inl, after the operations of an
+// instruction set; see docs/formats.md for where the bits lie.
+
+/// The cells of up to 16 rows that stand side by side. Full: all 16 rows have one, and lane r holds row r.
+template <bool Full>
+struct slot;
+template <>
+struct slot<true> {
+  std::size_t first;  // number of its first cell
+  static constexpr lane_mask rows() { return 0xffff; }
+  static constexpr int count() { return lanes; }
+};
+template <>
+struct slot<false> {
+  std::size_t first;
+  lane_mask row_mask;
+  i32x16 rank;  // of a row among those that have a cell
+  int cell_count;
+  inline lane_mask rows() const { return row_mask; }
+  inline int count() const { return cell_count; }
+};
+inline slot<true> full_slot(std::size_t first) { return {first}; }
+inline slot<false> partial_slot(std::size_t first, lane_mask rows) {
+  return {first, rows, ranks(rows), std::popcount(static_cast<unsigned>(rows))};
+}
+
+/// Element [rank] of Bytes bytes in the lane of every row; rows without a cell get that of the first row.
+template <int Bytes, bool Full>
+inline i32x16 elements(const std::byte* p, const slot<Full>& s) {
+  const i32x16 v = load_elements<Bytes>(p);
+  if constexpr (Full)
+    return v;
+  else
+    return lookup(v, s.rank);
+}
+
+/// Field first + [rank] of a plain sequence of fields of Width bits.
+template <int Width, bool Full>
+inline i32x16 sequence(const std::byte* p, std::size_t first, const slot<Full>& s) {
+  if constexpr (Width >= 8) {
+    return elements<Width / 8>(p + first * (Width / 8), s);
+  } else {
+    // 16 fields of at most 4 bits: at most 64 bits, starting anywhere within a byte.
+    const std::size_t bit = first * Width;
+    const int shift = static_cast<int>(bit % 8);
+    std::uint64_t v;
+    std::memcpy(&v, p + bit / 8, sizeof v);
+    if (shift != 0) {
+      v >>= shift;
+      if constexpr (Width == 4) v |= std::to_integer<std::uint64_t>(p[bit / 8 + 8]) << (64 - shift);
+    }
+    static constexpr int row_number[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    i32x16 at;
+    if constexpr (Full)
+      at = load(row_number);
+    else
+      at = s.rank;
+    i32x16 words = broadcast(static_cast<int>(static_cast<std::uint32_t>(v)));
+    i32x16 shifts = shift_left(at, Width == 4 ? 2 : Width == 2 ? 1 : 0);
+    if constexpr (Width == 4) {
+      // Rows from 8 on lie in the high word.
+      const i32x16 high = broadcast(static_cast<int>(static_cast<std::uint32_t>(v >> 32)));
+      words = choose(bits_of(at, 3, 1), high, words);
+      shifts = both(shifts, 31);
+    }
+    return both(shift_right_each(words, shifts), (1 << Width) - 1);
+  }
+}
+
+/// Parameter `run` of Runs per cell, in fields of Width bits.
+template <int Width, int Runs, bool Full>
+inline i32x16 parameter(const std::byte* p, const slot<Full>& s, int run) {
+  if constexpr (Width >= 8 || Runs * Width % 8 != 0) {
+    return sequence<Width>(p, s.first * Runs + static_cast<std::size_t>(run * s.count()), s);
+  } else {
+    constexpr int chunk = chunk_bytes(Width, Runs), per_chunk = chunk * 8 / Width;
+    return bits_of(elements<chunk>(p + s.first * (Runs * Width / 8) +
+                                       static_cast<std::size_t>(run / per_chunk * s.count() * chunk),
+                                   s),
+                   run % per_chunk * Width, Width);
+  }
+}
+
+/// The codes of a slot: planes of 4, 2 and 1 bits.
+template <int Bits, int CellCodes, bool Full>
+struct slot_codes {
+  const std::byte* plane[3];  // at the slot's first cell
+  const slot<Full>& cells;
+
+  /// Code k of every row.
+  inline i32x16 operator[](int k) const {
+    i32x16 v = code_in<0>(k);
+    if constexpr (plane_count(Bits) > 1) v = either(v, shift_left(code_in<1>(k), plane_shift(Bits, 1)));
+    if constexpr (plane_count(Bits) > 2) v = either(v, shift_left(code_in<2>(k), plane_shift(Bits, 2)));
+    return v;
+  }
+  /// Codes 4k .. 4k + 3 of every row, one per byte.
+  inline i32x16 bytes(int k) const {
+    i32x16 v = bytes_in<0>(k);
+    if constexpr (plane_count(Bits) > 1) v = either(v, bytes_in<1>(k));
+    if constexpr (plane_count(Bits) > 2) v = either(v, bytes_in<2>(k));
+    return v;
+  }
+
+ private:
+  template <int I>
+  static constexpr int width = plane_width(Bits, I);
+  template <int I>
+  static constexpr int chunk = chunk_bytes(width<I>, CellCodes);
+
+  template <int I>
+  inline i32x16 chunk_at(int t) const {
+    return elements<chunk<I>>(plane[I] + t * chunk<I> * cells.count(), cells);
+  }
+  template <int I>
+  inline i32x16 code_in(int k) const {
+    if constexpr (CellCodes * width<I> < 8) {
+      return sequence<CellCodes * width<I>>(plane[I], cells.first, cells);
+    } else {
+      constexpr int codes = chunk<I> * 8 / width<I>;
+      const field f = locate(width<I>, CellCodes, {0, 0, 0}, k % codes);
+      return bits_of(chunk_at<I>(k / codes), static_cast<int>(f.byte) * 8 + f.shift, width<I>);
+    }
+  }
+  template <int I>
+  inline i32x16 bytes_in(int k) const {
+    constexpr int w = width<I>, to = plane_shift(Bits, I);
+    if constexpr (chunk<I> == 4) {
+      constexpr int steps = 8 / w;
+      return byte_fields(chunk_at<I>(k / steps), k % steps * w, w, to);
+    } else {
+      static_assert(chunk<I> == 2);
+      // Four columns of 4 bits become four bytes.
+      constexpr int steps = 4 / w;
+      i32x16 v = chunk_at<I>(k / steps);
+      v = both(either(v, shift_left(v, 8)), 0x00ff00ff);
+      v = both(either(v, shift_left(v, 4)), 0x0f0f0f0f);
+      return byte_fields(v, k % steps * w, w, to);
+    }
+  }
+};
+
+template <int Bits, int CellCodes, bool Full>
+inline slot_codes<Bits, CellCodes, Full> codes_at(const std::byte* const (&plane)[3], const slot<Full>& s) {
+  slot_codes<Bits, CellCodes, Full> c{{}, s};
+  for (int i = 0; i < plane_count(Bits); ++i) {
+    const int width = plane_width(Bits, i);
+    c.plane[i] =
+        plane[i] + (CellCodes * width < 8 ? 0 : s.first * static_cast<std::size_t>(CellCodes * width / 8));
+  }
+  return c;
+}
+
+/// Scale and zero code of a run in 16 rows. `zero_code` is not set where the quantizer has none.
+struct slot_params {
+  f32x16 scale, offset;  // offset: f16_offset only
+  i32x16 multiplier;     // two-level scales
+  i32x16 zero_code;
+};
+template <class Q, int Runs, bool Full>
+inline slot_params params_in(const std::byte* scale, const std::byte* zero_stream, const slot<Full>& s,
+                             int run) {
+  slot_params p{broadcast(1.0f), zero(), zero_int(), zero_int()};
+  if constexpr (Q::run > 0) {
+    if constexpr (Q::row_scaled) {
+      p.multiplier = parameter<Q::scale_bits, Runs>(scale, s, run);
+    } else if constexpr (Q::scale_code({1, 0}, 1) == to_f16(1).bits) {
+      const std::byte* const at = scale + (s.first * Runs + static_cast<std::size_t>(run * s.count())) * 2;
+      if constexpr (Full)
+        p.scale = load_half(at);
+      else
+        p.scale = lookup(load_half(at), s.rank);
+    } else {
+      p.scale = as_float(shift_left(parameter<16, Runs>(scale, s, run), 16));
+    }
+    if constexpr (Q::zero_bits == 16)
+      p.offset = half_to_float(parameter<16, Runs>(zero_stream, s, run));
+    else if constexpr (Q::zero_bits > 0)
+      p.zero_code = parameter<Q::zero_bits, Runs>(zero_stream, s, run);
+  }
+  return p;
+}
+
+/// Calls f(slot, window, unit of every row) for the slots of a tile of a `masked` pattern, in order, and
+/// start(window) before the first of each window that has any.
+template <class P, class Q, class Start, class F>
+inline void for_each_slot(const matrix_view<P, Q>& w, std::size_t tile, Start&& start, F&& f) {
+  using l = layout<P, Q>;
+  std::size_t first = l::uniform ? tile * lanes * l::uniform_cells(w.cols()) : w.begin(tile);
+  const std::size_t windows = l::mask_windows(w.cols());
+  const std::byte* masks = w[stream::index] + tile * windows * l::blocks_per_tile * 2;
+  for (std::size_t window = 0; window < windows; ++window, masks += l::blocks_per_tile * 2) {
+    i32x16 left;
+    if constexpr (l::blocks_per_tile == lanes) {
+      left = load_elements<2>(masks);
+    } else {
+      int bits[lanes];
+      for (int lane = 0; lane < lanes; ++lane) {
+        std::uint16_t m;
+        std::memcpy(&m, masks + lane / P::unit_rows * 2, sizeof m);
+        bits[lane] = m;
+      }
+      left = load(bits);
+    }
+    lane_mask rows = nonzero(left);
+    if (rows == 0) continue;
+    start(window);
+    do {
+      const i32x16 unit = lowest_bit(left);
+      if constexpr (l::uniform) {
+        f(full_slot(first), window, unit);
+        first += lanes;
+      } else {
+        const slot<false> s = partial_slot(first, rows);
+        f(s, window, unit);
+        first += static_cast<std::size_t>(s.count());
+      }
+      left = clear_lowest_bit(left);
+      rows = nonzero(left);
+    } while (rows != 0);
+  }
+}
+
+/// The first `rows` lanes, 16 at most, to y.
+inline void store_rows(float* y, f32x16 v, std::size_t rows) {
+  if (rows >= lanes) return store(y, v);
+  float out[lanes];
+  store(out, v);
+  std::memcpy(y, out, rows * sizeof(float));
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+// Up to four int8 vectors times a packed matrix with dot products of four bytes. Included like gemv.inl, by
+// instruction sets that have `dot`. Integers are summed as long as weights and inputs keep their scales; for
+// affine codes the sum starts at -zero * (sum of the inputs).
+
+inline i32x16 broadcast_word(const std::int8_t* p) {
+  int v;
+  std::memcpy(&v, p, sizeof v);
+  return broadcast(v);
+}
+
+/// Inputs of a cell whose rows share their columns.
+template <int Tokens>
+struct shared_inputs {
+  const std::int8_t* code[Tokens];
+  const int* sum[Tokens];
+  const float* scale[Tokens];
+  inline i32x16 word(int t, int k) const { return broadcast_word(code[t] + 4 * k); }
+  inline i32x16 negated_sum(int t, int segment) const { return broadcast(sum[t][segment]); }
+  inline f32x16 scale_of(int t, int group) const { return broadcast(scale[t][group]); }
+};
+/// Inputs of units that every row chooses for itself, out of a window.
+template <int Tokens, int UnitWords, int Sums, int SumStep>
+struct window_inputs {
+  const int* code[Tokens];
+  const int* sum[Tokens];
+  const float* scale[Tokens];
+  i32x16 unit;
+  inline i32x16 word(int t, int k) const { return lookup(load(code[t] + 16 * k), unit); }
+  inline i32x16 negated_sum(int t, int segment) const {
+    i32x16 v = lookup(load(sum[t] + 16 * segment * SumStep), unit);
+    for (int i = 1; i < SumStep; ++i) v = add(v, lookup(load(sum[t] + 16 * (segment * SumStep + i)), unit));
+    return v;
+  }
+  inline f32x16 scale_of(int t, int group) const { return lookup(load(scale[t] + 16 * group), unit); }
+};
+/// Inputs of a cell of N:M codes.
+template <class P, class Places, int Tokens>
+struct position_inputs {
+  const std::int8_t* code[Tokens];
+  const float* scale[Tokens];
+  const Places& places;
+  /// Byte i: the place of code 4k + i within the 16 inputs from `start(k)` on.
+  inline i32x16 control(int k) const {
+    int window = 0;
+    for (int i = 0; i < 4; ++i) window |= ((4 * k + i) / P::keep - 4 * k / P::keep) * P::of << 8 * i;
+    return add(places.bytes(k), broadcast(window));
+  }
+  static constexpr int start(int k) { return 4 * k / P::keep * P::of; }
+  inline f32x16 scale_of(int t, int group) const { return broadcast(scale[t][group]); }
+};
+
+template <class P, class Q, class A, int Tokens>
+struct int8_loop {
+  using l = layout<P, Q>;
+  using plan = int8_plan<P, Q, A::group>;
+  static constexpr bool positions_kind = P::kind == survivors::positions;
+  /// Codes of 8 bits where `dot` takes 7: they are taken as signed, and zero moves by 128 with them.
+  static constexpr bool recentred = Q::bits == 8 && !dot_takes_bytes;
+  const matrix_view<P, Q>& w;
+  const activation_view<A>& a;
+  std::size_t token;  // the first one
+  f32x16 sum[Tokens];
+  const std::byte* plane[3];
+
+  static inline i32x16 dot_codes(i32x16 d, i32x16 codes, i32x16 x) {
+    if constexpr (recentred)
+      return dot_signed(d, flip(codes, static_cast<int>(0x80808080u)), x);
+    else
+      return dot(d, codes, x);
+  }
+  /// zero * -sum: what a sum of code * input starts from.
+  static inline i32x16 zero_times(const slot_params& p, i32x16 negated_sum) {
+    if constexpr (Q::zero_bits == 16) {
+      return zero_int();
+    } else if constexpr (Q::zero_bits > 0) {
+      i32x16 z = p.zero_code;
+      if constexpr (recentred) z = add(z, broadcast(-128));
+      return multiply_add_short(z, negated_sum, zero_int());
+    } else if constexpr (recentred) {
+      return zero_int();
+    } else {
+      return shift_left(negated_sum, Q::bits - 1);
+    }
+  }
+
+  /// sum += cell times inputs. `first_run` and RunsHere tell where the cell's parameters are: at the cell, or,
+  /// for N:M, in a sequence of their own.
+  template <int RunsHere, class Slot, class Params, class Inputs>
+  [[gnu::always_inline]] inline void cell(const Slot& cells, const Params& params, const Inputs& in) {
+    constexpr bool full = std::is_same_v<Slot, slot<true>>;
+    constexpr int spans = l::cell_cols / plan::span, segments = plan::span / plan::segment;
+    constexpr int words = plan::segment_codes / 4;
+    constexpr int segments_per_run = Q::run < l::cell_cols ? Q::run / plan::segment : spans * segments;
+    const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
+    slot_params p{};
+#pragma GCC unroll 8
+    for (int s = 0; s < spans; ++s) {
+      i32x16 total[Tokens];
+      f32x16 offset_sum[Tokens];
+#pragma GCC unroll 8
+      for (int j = 0; j < segments; ++j) {
+        const int segment = s * segments + j;
+        if (segment % segments_per_run == 0) p = params(segment / segments_per_run);
+        i32x16 d[Tokens], e[Tokens];
+        for (int t = 0; t < Tokens; ++t) {
+          e[t] = zero_int();
+          if constexpr (positions_kind)
+            d[t] = zero_int();
+          else
+            d[t] = zero_times(p, in.negated_sum(t, segment));
+        }
+#pragma GCC unroll 32
+        for (int k = segment * words; k < (segment + 1) * words; ++k) {
+          const i32x16 c = codes.bytes(k);
+          if constexpr (positions_kind) {
+            const i32x16 control = in.control(k);
+            for (int t = 0; t < Tokens; ++t) {
+              const i32x16 x = shuffle_bytes(broadcast_quarter(in.code[t] + Inputs::start(k)), control);
+              d[t] = dot_codes(d[t], c, x);
+              e[t] = dot(e[t], broadcast(0x01010101), x);
+            }
+          } else {
+            for (int t = 0; t < Tokens; ++t) d[t] = dot_codes(d[t], c, in.word(t, k));
+          }
+        }
+        for (int t = 0; t < Tokens; ++t) {
+          if constexpr (positions_kind) d[t] = add(d[t], zero_times(p, negate(e[t])));
+          if constexpr (Q::zero_bits == 16) {
+            const i32x16 x = positions_kind ? e[t] : negate(in_sum(in, t, segment));
+            offset_sum[t] = multiply(keep_rows<full>(p.offset, cells), to_float(x));
+          }
+          if constexpr (!plan::merged)
+            total[t] = d[t];
+          else if constexpr (plan::short_sums)
+            total[t] = multiply_add_short(d[t], p.multiplier, j == 0 ? zero_int() : total[t]);
+          else
+            total[t] = add(multiply(d[t], p.multiplier), j == 0 ? zero_int() : total[t]);
+        }
+      }
+      f32x16 scale = p.scale;
+      if constexpr (Q::row_scaled) scale = plan::merged ? broadcast(1.0f) : to_float(p.multiplier);
+      scale = keep_rows<full>(scale, cells);
+      for (int t = 0; t < Tokens; ++t) {
+        f32x16 v = scale, x_scale = broadcast(1.0f);
+        if constexpr (A::group > 0) {
+          x_scale = in.scale_of(t, s * plan::span / plan::group);
+          v = plan::merged && full ? x_scale : multiply(scale, x_scale);
+        }
+        sum[t] = multiply_add(to_float(total[t]), v, sum[t]);
+        if constexpr (Q::zero_bits == 16) sum[t] = multiply_add(offset_sum[t], x_scale, sum[t]);
+      }
+    }
+  }
+  template <class Inputs>
+  static inline i32x16 in_sum(const Inputs& in, int t, int segment) {
+    if constexpr (positions_kind)
+      return zero_int();
+    else
+      return in.negated_sum(t, segment);
+  }
+  template <bool Full, class Slot>
+  static inline f32x16 keep_rows(f32x16 v, const Slot& cells) {
+    if constexpr (Full)
+      return v;
+    else
+      return keep(v, cells.rows());
+  }
+  /// Parameters that follow the cells.
+  template <class Slot>
+  inline auto cell_params(const Slot& cells) const {
+    return [this, &cells](int run) {
+      return params_in<Q, l::runs_per_cell>(w[stream::scale], w[stream::zero], cells, run);
+    };
+  }
+
+  inline void shared(std::size_t first, std::size_t unit) {
+    const slot<true> cells = full_slot(first);
+    const std::size_t col = unit * l::cell_cols;
+    shared_inputs<Tokens> in;
+    for (int t = 0; t < Tokens; ++t) {
+      const std::size_t n = token + static_cast<std::size_t>(t);
+      in.code[t] = a.codes(n) + col;
+      in.sum[t] = a.sums(plan::level, n) + col / plan::segment;
+      in.scale[t] = a.scales(n) + (A::group == 0 ? 0 : col / plan::group);
+    }
+    cell<l::runs_per_cell>(cells, cell_params(cells), in);
+  }
+  inline void all(std::size_t tile) {
+    const std::size_t units = l::cells_per_row(w.cols());
+    for (std::size_t u = 0; u < units; ++u) shared((tile * units + u) * lanes, u);
+  }
+  inline void listed(std::size_t tile) {
+    constexpr std::size_t parts = static_cast<std::size_t>(P::unit_rows) / lanes;
+    const std::size_t end = w.begin(tile / parts + 1);
+    for (std::size_t j = w.begin(tile / parts); j < end; ++j)
+      shared((j * parts + tile % parts) * lanes, w.block_column(j));
+  }
+  inline void positions(std::size_t tile) {
+    const std::size_t units = l::cells_per_row(w.cols()), runs = l::runs(w.cols());
+    const std::byte* position_plane[3];
+    for (int i = 0; i < plane_count(l::position_bits); ++i)
+      position_plane[i] = w[stream::index] + matrix_view<P, Q>::position_plane(w.cells(), i);
+    constexpr int runs_here = Q::run < l::cell_cols ? l::cell_cols / Q::run : 1;
+    for (std::size_t u = 0; u < units; ++u) {
+      const slot<true> cells = full_slot((tile * units + u) * lanes);
+      const auto places = codes_at<l::position_bits, l::cell_codes>(position_plane, cells);
+      position_inputs<P, decltype(places), Tokens> in{{}, {}, places};
+      for (int t = 0; t < Tokens; ++t) {
+        const std::size_t n = token + static_cast<std::size_t>(t);
+        in.code[t] = a.codes(n) + u * l::cell_cols;
+        in.scale[t] = a.scales(n) + (A::group == 0 ? 0 : u * l::cell_cols / plan::group);
+      }
+      cell<1>(
+          cells,
+          [&](int j) {
+            std::size_t run = u * l::cell_cols / Q::run + static_cast<std::size_t>(runs_here == 1 ? 0 : j);
+            if (run >= runs) run = runs - 1;  // a completed part: its inputs are zero
+            return params_in<Q, 1>(w[stream::scale], w[stream::zero], full_slot((tile * runs + run) * lanes),
+                                   0);
+          },
+          in);
+    }
+  }
+  inline void masked(std::size_t tile) {
+    constexpr int unit = P::unit_cols, words = unit / 4, sums16 = unit / 16;
+    constexpr int u = unit == 16 ? 0 : unit == 32 ? 1 : 2;
+    constexpr bool whole = plan::segment == unit;  // sums of whole units
+    constexpr int unit_scales = activation_layout{1, 1, A::group}.unit_scales(unit);
+    constexpr int per_window = 16 * (words + sums16 + 1 + unit_scales);  // in ints
+    window_inputs<Tokens, words, sums16, whole ? 1 : plan::segment / 16> in{};
+    for_each_slot(
+        w, tile,
+        [&](std::size_t window) {
+          for (int t = 0; t < Tokens; ++t) {
+            const int* const at =
+                a.template at<const int>(a.shape.table(u, token + static_cast<std::size_t>(t))) +
+                window * per_window;
+            in.code[t] = at;
+            in.sum[t] = at + 16 * (words + (whole ? sums16 : 0));
+            in.scale[t] = reinterpret_cast<const float*>(at + 16 * (words + sums16 + 1));
+          }
+        },
+        [&](const auto& cells, std::size_t, i32x16 unit_of) {
+          in.unit = unit_of;
+          cell<l::runs_per_cell>(cells, cell_params(cells), in);
+        });
+  }
+};
+
+template <int Tokens, class P, class Q, class A>
+inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t tile, const activation_view<A>& a,
+                            const span2<float>& y, std::size_t token) {
+  int8_loop<P, Q, A, Tokens> loop{w, a, token, {}, {w[stream::codes], w[stream::codes1], w[stream::codes2]}};
+  for (int t = 0; t < Tokens; ++t) loop.sum[t] = zero();
+  if constexpr (P::kind == survivors::all)
+    loop.all(tile);
+  else if constexpr (P::kind == survivors::listed)
+    loop.listed(tile);
+  else if constexpr (P::kind == survivors::positions)
+    loop.positions(tile);
+  else
+    loop.masked(tile);
+  for (int t = 0; t < Tokens; ++t) {
+    const std::size_t n = token + static_cast<std::size_t>(t);
+    f32x16 v = loop.sum[t];
+    if constexpr (Q::row_scaled) v = multiply(v, load_half(w[stream::row_scale] + tile * lanes * 2));
+    if constexpr (A::group == 0) v = multiply(v, broadcast(a.scales(n)[0]));
+    store_rows(&y(n, tile * lanes), v, w.rows() - tile * lanes);
+  }
+}
+
+/// Tiles [begin, end) for up to `gemv_tokens` tokens.
+template <class P, class Q, class A>
+inline void multiply_vectors(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
+                             const activation_view<A>& a, const span2<float>& y) {
+  for (std::size_t tile = begin; tile < end; ++tile) {
+    std::size_t t = 0;
+    if (t + 4 <= a.tokens()) multiply_tokens<4>(w, tile, a, y, t), t += 4;
+    if (t + 2 <= a.tokens()) multiply_tokens<2>(w, tile, a, y, t), t += 2;
+    if (t < a.tokens()) multiply_tokens<1>(w, tile, a, y, t);
+  }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// static_assert(quern::int8_plan<P, Q, 32>::fits);   // there is an int8 kernel for this format
+
+#include <quern/format/layout.hpp>
+#include <quern/kernel/cpu/activations.hpp>
+
+namespace quern::inline v0 {
+
+/// How a format and activations with one scale per Group inputs (0: per token) are cut into sums of integers.
+template <class P, class Q, int Group>
+struct int8_plan {
+  using l = layout<P, Q>;
+  static constexpr bool linear = Q::run > 0 && Q::bits <= 8 && !requires { Q::table::values; };
+  static constexpr int group = Group == 0 ? 1 << 20 : Group;
+  static constexpr int least(int a, int b) { return a < b ? a : b; }
+  /// Inputs of a segment: one run of weights, one group of inputs, one cell.
+  static constexpr int segment = least(least(Q::run, group), l::cell_cols);
+  /// Codes of a segment.
+  static constexpr int segment_codes =
+      P::kind == survivors::positions ? segment * P::keep / (P::of > 0 ? P::of : 1) : segment;
+  /// Two-level scales are whole numbers: runs are added up as integers while the inputs keep their scale.
+  static constexpr bool merged = Q::row_scaled && Q::run == segment;
+  static constexpr int span = merged ? least(group, l::cell_cols) : segment;
+  /// Level of the sums of inputs that a segment needs.
+  static constexpr int level = segment == 16 ? 0 : segment == 32 ? 1 : segment == 64 ? 2 : 3;
+  /// |code - zero| * |input| summed over a segment fits 16 bits.
+  static constexpr bool short_sums = ((1 << Q::bits) - 1) * 127 * segment_codes < 1 << 15;
+  /// Four codes of N:M lie within 16 inputs.
+  static constexpr bool near() {
+    if constexpr (P::kind == survivors::positions)
+      for (int k = 0; k < l::cell_codes; k += 4)
+        if (((k + 3) / P::keep - k / P::keep + 1) * P::of > 16) return false;
+    return true;
+  }
+  static constexpr bool fits = [] {
+    if (!linear) return false;
+    if (P::kind != survivors::masked && 128 % l::cell_cols != 0) return false;  // prepared inputs end at 128
+    if (P::kind == survivors::masked &&
+        (l::window_units != 16 || (P::unit_cols != 16 && P::unit_cols != 32 && P::unit_cols != 64)))
+      return false;
+    if (P::kind == survivors::positions)
+      return near() && segment_codes % 4 == 0 && l::cell_cols % segment == 0 &&
+             (Q::run % l::cell_cols == 0 || l::cell_cols % Q::run == 0);
+    const bool whole = segment == 16 || segment == 32 || segment == 64 || segment == 128;
+    return whole && l::cell_cols % span == 0 && Q::run % segment == 0 && group % segment == 0 &&
+           (group % l::cell_cols == 0 || l::cell_cols % group == 0);
+  }();
+};
+
+/// Whether int8 activations A can be multiplied as integers with P x Q; other formats take the floats that the
+/// activations were made from.
+template <class P, class Q, class A>
+constexpr bool has_int8_kernel() {
+  if constexpr (is_int8<A>)
+    return int8_plan<P, Q, A::group>::fits;
+  else
+    return false;
+}
+
+}  // namespace quern::inline v0

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// quern::activations<> a;                 // int8, one scale per 32 inputs
+// a.assign(x);                            // quantize once ..
+// quern::multiply(w_q, a.view(), q);      // .. for all matrices that read x
+// quern::multiply(w_k, a.view(), k);
+
+#include <quern/core/buffer.hpp>
+#include <quern/kernel/cpu/isa/avx512.hpp>
+#include <quern/kernel/cpu/isa/scalar.hpp>
+
+namespace quern::inline v0 {
+
+/// Tried from left to right; the first that the format supports and the CPU has does the work.
+using default_isas = isa_list<isa::avx512_vnni, isa::avx512, isa::scalar>;
+
+inline namespace QUERN_BUILD {
+
+/// Prepares @p x [tokens x cols] in caller-owned memory: allocates nothing. The result does not depend on the
+/// instruction set. A NaN or infinity makes all outputs that read its group NaN or infinite.
+/// @param memory  activation_bytes<A>(x.rows(), x.cols()) bytes at a 64-byte boundary, which the view then uses
+template <class A, class Isas = default_isas>
+activation_view<A> prepare(span2<const float> x, std::byte* memory) noexcept {
+  activation_view<A> a;
+  if constexpr (is_int8<A>) {
+    a = {{x.rows(), x.cols(), A::group}, x, memory};
+    [&]<class... I>(isa_list<I...>) {
+      static_cast<void>(([&] {
+        if constexpr (kernel<I>::template prepares<A>)
+          if (I::available()) return kernel<I>::prepare(a), true;
+        return false;
+      }() || ...));
+    }(Isas{});
+  } else {
+    a.source = x;
+  }
+  return a;
+}
+
+/// Activations that own their memory; `assign` reuses it and allocates only to grow.
+/// @tparam A  int8_groups<32>, int8_groups<64>, int8_groups<128>, int8_per_token, or float (exact)
+template <class A = int8_groups<32>, class Isas = default_isas>
+class activations {
+ public:
+  activations() = default;
+  explicit activations(span2<const float> x) { assign(x); }
+  /// @p x [tokens x cols] must stay where it is as long as the view is used: formats without an int8 kernel
+  /// read it.
+  void assign(span2<const float> x) {
+    const std::size_t need = activation_bytes<A>(x.rows(), x.cols());
+    if (need > memory_.size()) memory_ = buffer(need);
+    view_ = prepare<A, Isas>(x, memory_.data());
+  }
+  const activation_view<A>& view() const { return view_; }
+
+ private:
+  buffer memory_;
+  activation_view<A> view_;
+};
+
+}  // namespace QUERN_BUILD
+}  // namespace quern::inline v0

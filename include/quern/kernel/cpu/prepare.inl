@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Quantizes activations to int8 and lays them out as activation_layout says. Included like gemv.inl. The same
+// operations in the same order on every instruction set, so the codes do not depend on it.
+
+/// Codes of `count` <= 128 inputs at p (multiple of 16) that share a scale. A NaN makes the scale NaN.
+inline float largest_magnitude(const float* p, std::size_t count) {
+  // As integers: the magnitudes of floats order the same way, and NaN is above all.
+  i32x16 top = zero_int();
+  for (std::size_t i = 0; i < count; i += 16) top = largest(top, both(as_int(load(p + i)), 0x7fffffff));
+  const int bits = reduce_max(top);
+  float f;
+  std::memcpy(&f, &bits, sizeof f);
+  return f;
+}
+inline void encode_inputs(const float* p, std::size_t count, float inverse, std::int8_t* codes, int* sums) {
+  const f32x16 factor = broadcast(inverse);
+  for (std::size_t i = 0; i < count; i += 16) {
+    const i32x16 q = to_int(multiply(load(p + i), factor));
+    store_bytes(codes + i, q);
+    sums[i / 16] = -reduce_add(q);
+  }
+}
+
+template <class A>
+inline void prepare_token(const activation_view<A>& a, std::size_t t) {
+  const std::size_t cols = a.cols(), stride = a.shape.stride();
+  const float* x = a.source.row(t);
+  std::int8_t* const codes = a.codes(t);
+  float* const scales = a.scales(t);
+  int* const sums = a.sums(0, t);
+  const std::size_t whole = cols / 128 * 128;
+  float edge[128] = {};
+  std::memcpy(edge, x + whole, (cols - whole) * sizeof(float));
+  const auto part = [&](std::size_t i) { return i < whole ? x + i : edge + (i - whole); };
+  if constexpr (A::group == 0) {
+    float top = largest_magnitude(edge, 128);
+    if (const float rest = largest_magnitude(x, whole); !(rest <= top)) top = rest;
+    scales[0] = top / 127.0f;
+    for (std::size_t i = 0; i < stride; i += 128)
+      encode_inputs(part(i), 128, top > 0 ? 127.0f / top : 0.0f, codes + i, sums + i / 16);
+  } else {
+    for (std::size_t i = 0; i < stride; i += A::group) {
+      const float* const p = part(i);
+      const float top = largest_magnitude(p, A::group);
+      scales[i / A::group] = top / 127.0f;
+      encode_inputs(p, A::group, top > 0 ? 127.0f / top : 0.0f, codes + i, sums + i / 16);
+    }
+  }
+  for (int level = 1; level < activation_layout::sum_levels; ++level) {
+    const int* const half = a.sums(level - 1, t);
+    int* const out = a.sums(level, t);
+    for (std::size_t i = 0; i < a.shape.sums(level); ++i) out[i] = half[2 * i] + half[2 * i + 1];
+  }
+}
+
+/// The table of units of Unit inputs of one token.
+template <int U, class A>
+inline void fill_tables(const activation_view<A>& a, std::size_t t) {
+  constexpr std::size_t unit = activation_layout::units[U], words = unit / 4, sums = unit / 16;
+  const std::size_t scales = static_cast<std::size_t>(a.shape.unit_scales(unit));
+  const std::size_t units = a.shape.stride() / unit;
+  int* out = a.template at<int>(a.shape.table(U, t));
+  for (std::size_t window = 0; window < a.shape.windows(unit); ++window) {
+    int* const unit_sums = out + 16 * words;
+    float* const unit_scales = reinterpret_cast<float*>(unit_sums + 16 * (sums + 1));
+    for (std::size_t i = 0; i < 16; ++i) {
+      const std::size_t n = window * 16 + i;
+      if (n < units) {
+        const std::int8_t* const codes = a.codes(t) + n * unit;
+        for (std::size_t k = 0; k < words; ++k) std::memcpy(out + 16 * k + i, codes + 4 * k, 4);
+        for (std::size_t k = 0; k < sums; ++k) unit_sums[16 * k + i] = a.sums(0, t)[n * sums + k];
+        unit_sums[16 * sums + i] = a.sums(U, t)[n];
+        for (std::size_t k = 0; k < scales; ++k)
+          unit_scales[16 * k + i] = a.scales(
+              t)[A::group == 0 ? 0 : (n * unit + k * unit / scales) / static_cast<std::size_t>(A::group)];
+      } else {
+        for (std::size_t k = 0; k < words + sums + 1 + scales; ++k) out[16 * k + i] = 0;
+      }
+    }
+    out = unit_sums + 16 * (sums + 1 + scales);
+  }
+}
+
+template <class A>
+inline void prepare_int8(const activation_view<A>& a) {
+  for (std::size_t t = 0; t < a.tokens(); ++t) prepare_token(a, t);
+  if (!a.shape.tiled()) {
+    for (std::size_t t = 0; t < a.tokens(); ++t) {
+      fill_tables<0>(a, t);
+      fill_tables<1>(a, t);
+      fill_tables<2>(a, t);
+    }
+    return;
+  }
+  for (std::size_t t = a.tokens(); t < a.shape.stored_tokens(); ++t) {
+    std::memset(a.codes(t), 0, a.shape.stride());
+    for (std::size_t i = 0; i < a.shape.groups(); ++i) a.scales(t)[i] = 0;
+    for (int level = 0; level < activation_layout::sum_levels; ++level)
+      std::memset(a.sums(level, t), 0, a.shape.sums(level) * sizeof(int));
+  }
+  const std::size_t stride = a.shape.stride();
+  for (std::size_t first = 0; first < a.tokens();) {
+    const std::size_t mr = tile_tokens(a.tokens(), first);
+    std::byte* const out = a.memory + a.shape.tiles() + first * stride;
+    for (std::size_t m = 0; m < mr; ++m) {
+      const std::int8_t* const codes = a.codes(first + m);
+      for (std::size_t k = 0; k < stride / 4; ++k) std::memcpy(out + (k * mr + m) * 4, codes + 4 * k, 4);
+    }
+    first += mr;
+  }
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Every instruction set with int8 activations is compared with a double loop over the codes it multiplies.
+
+#include "sweep.hpp"
+
+namespace quern_test {
+
+/// y against a double loop over the unpacked weights and the dequantized inputs. The integers are exact, so
+/// only the fold of each sum into float rounds: one conversion, one product of scales, one multiply and add
+/// per segment, and the sum over segments. Codes and zeros are multiplied apart, so the bound counts
+/// |scale| (|code| + |zero|) |x|, at most (2^bits) |scale| |x|, instead of |w| |x|.
+template <class Isas, class A, class P, class Q>
+void compare_int8(std::size_t rows, std::size_t cols, std::size_t tokens, thread_pool& pool, rng& g) {
+  CAPTURE(rows);
+  CAPTURE(cols);
+  CAPTURE(tokens);
+  const dense_matrix w = random_matrix(rows, cols, g);
+  bit_mask stored;
+  const matrix<P, Q> m = pack<P, Q>(w.view(), random_mask<P>(rows, cols, 0.5f, g), pool);
+  const coded_matrix<Q> coded = unpack_codes(m.view(), &stored);
+  dense_matrix values(rows, cols), x = random_matrix(tokens, cols, g), y(tokens, rows), again(tokens, rows);
+  unpack(m.view(), values.view(), pool);
+  const activations<A, Isas> a(std::as_const(x).view());
+  for (float& v : y.data) v = std::nanf("");  // every output must be written
+  multiply<Isas>(m, a.view(), y.view(), pool);
+  multiply<Isas>(m.view(), a.view(), again.view(), serial{});
+  CHECK(y.data == again.data);
+  for (std::size_t t = 0; t < tokens; ++t)
+    for (std::size_t r = 0; r < rows; ++r) {
+      double sum = 0, size = 0;
+      for (std::size_t c = 0; c < cols; ++c) {
+        const double input = static_cast<double>(a.view().value(t, c));
+        sum += static_cast<double>(values.view()(r, c)) * input;
+        if (stored(r, c))
+          size += (1 << Q::bits) * std::abs(static_cast<double>(params_at(coded, r, c).scale) * input);
+      }
+      const double bound = 2.0 * static_cast<double>(cols / 16 + 8) * 0x1p-24 * size;
+      REQUIRE(std::abs(static_cast<double>(y.view()(t, r)) - sum) <= bound);
+    }
+}
+
+template <class Isas, class A, class P, class Q>
+void sweep_int8() {
+  INFO(std::string(P::label().c_str()) << " " << Q::label().c_str() << " group " << A::group);
+  using l = layout<P, Q>;
+  const std::size_t u = l::cell_cols, b = P::unit_rows;
+  thread_pool pool(3);
+  rng g(11);
+  compare_int8<Isas, A, P, Q>(0, 16, 1, pool, g);
+  compare_int8<Isas, A, P, Q>(1, 1, 1, pool, g);
+  compare_int8<Isas, A, P, Q>(b + 1, u - 1, 2, pool, g);
+  compare_int8<Isas, A, P, Q>(16, u, 1, pool, g);
+  compare_int8<Isas, A, P, Q>(17, 17 * u + 3, 3, pool, g);
+  compare_int8<Isas, A, P, Q>(2 * b + 5, 35 * u, 1, pool, g);
+  compare_int8<Isas, A, P, Q>(48, 16 * u, 4, pool, g);
+}
+
+}  // namespace quern_test
