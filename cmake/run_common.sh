@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What examples/run.sh, tests/run.sh and bench/run.sh share; sourced by them.
 #   quern_install PACKAGE...    makes sure that these Debian packages (or what they provide) are there
+#   quern_install_optional PACKAGE...   the same, but goes on without them
 #   quern_build PRESET          configures and builds a preset of CMakePresets.json
 quern_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 quern_cmake_arguments=()
@@ -25,36 +26,60 @@ quern_has() {
     nlohmann-json3-dev) quern_has_header nlohmann/json.hpp ;;
     libcli11-dev) quern_has_header CLI/CLI.hpp ;;
     libbenchmark-dev) quern_has_header benchmark/benchmark.h ;;
+    libomp-dev) compgen -G '/usr/lib/llvm-*/lib/clang/*/include/omp.h' ;;
+    g++-aarch64-linux-gnu) [ "$(uname -m)" = aarch64 ] || command -v aarch64-linux-gnu-g++ ||
+      command -v aarch64-linux-gnu-g++-12 ;;
+    qemu-user-static) [ "$(uname -m)" = aarch64 ] || command -v qemu-aarch64-static || command -v qemu-aarch64 ;;
     *) return 1 ;;
   esac > /dev/null 2>&1
 }
 quern_has_header() { [ -e "/usr/include/$1" ] || [ -e "/usr/local/include/$1" ]; }
 
-quern_install() {
-  local package missing=() as_root=()
+# Those of the packages that are not there, into the caller's array `missing`.
+quern_find_missing() {
+  local package
   for package in "$@"; do quern_has "$package" || missing+=("$package"); done
+}
+
+# Installs packages with apt-get, or says why not.
+quern_apt_install() {
+  local as_root=()
+  if command -v apt-get > /dev/null; then
+    if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
+    if [ ${#as_root[@]} -eq 0 ] || command -v sudo > /dev/null; then
+      quern_say "installing with apt-get: $*"
+      if quern_apt update && quern_apt install -y --no-install-recommends "$@"; then return; fi
+      quern_say "apt-get could not install them (is there a network, and are you allowed to?)"
+    else
+      quern_say "missing: $*; this user is not root and has no sudo"
+    fi
+  else
+    quern_say "missing: $*; there is no apt-get here"
+  fi
+  return 1
+}
+
+quern_install() {
+  local package missing=()
+  quern_find_missing "$@"
   if [ ${#missing[@]} -eq 0 ]; then
     quern_say "nothing to install"
     return
   fi
-  if command -v apt-get > /dev/null; then
-    if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
-    if [ ${#as_root[@]} -eq 0 ] || command -v sudo > /dev/null; then
-      quern_say "installing with apt-get: ${missing[*]}"
-      if quern_apt update && quern_apt install -y --no-install-recommends "${missing[@]}"; then return; fi
-      quern_say "apt-get could not install them (is there a network, and are you allowed to?)"
-    else
-      quern_say "missing: ${missing[*]}; this user is not root and has no sudo"
-    fi
-  else
-    quern_say "missing: ${missing[*]}; there is no apt-get here"
-  fi
+  if quern_apt_install "${missing[@]}"; then return; fi
   # Tools cannot be downloaded by CMake, the header libraries can.
   for package in cmake ninja-build g++; do
     quern_has "$package" || quern_stop "needs $package: install it and run this script again"
   done
   quern_say "CMake will download the missing libraries (QUERN_FETCH=ON)"
   quern_cmake_arguments+=(-DQUERN_FETCH=ON)
+}
+
+quern_install_optional() {
+  local missing=()
+  quern_find_missing "$@"
+  if [ ${#missing[@]} -eq 0 ] || quern_apt_install "${missing[@]}"; then return; fi
+  quern_say "what needs them will be skipped"
 }
 
 # Output goes to a log: a fresh machine prints hundreds of lines that say nothing.
