@@ -4,13 +4,30 @@
 using namespace quern;
 using namespace quern_test;
 
+namespace {
+
+using isas = isa_list<isa::avx512_vnni, isa::scalar>;
+
+bool missing() {
+  if (isa::avx512_vnni::available()) return false;
+  MESSAGE("SKIP: this CPU has no AVX-512 VNNI");
+  return true;
+}
+
+}  // namespace
+
 TEST_CASE_TEMPLATE("AVX-512 VNNI multiply agrees with a double loop", F, QUERN_TEST_FORMATS) {
   using P = typename F::pattern;
   using Q = typename F::quantizer;
-  if (!isa::avx512_vnni::available()) {
-    MESSAGE("SKIP: this CPU has no AVX-512 VNNI");
-    return;
-  }
-  if constexpr (has_int8_kernel<P, Q, int8_groups<32>>())
-    sweep_int8<isa_list<isa::avx512_vnni, isa::scalar>, int8_groups<32>, P, Q>();
+  if (missing()) return;
+  if constexpr (has_int8_kernel<P, Q, int8_groups<32>>()) sweep_int8<isas, int8_groups<32>, P, Q>();
+}
+
+TEST_CASE_TEMPLATE("so it does with other groups of activations", F, QUERN_INT8_FORMATS) {
+  using P = typename F::pattern;
+  using Q = typename F::quantizer;
+  if (missing()) return;
+  sweep_int8<isas, int8_groups<64>, P, Q>();
+  sweep_int8<isas, int8_groups<128>, P, Q>();
+  sweep_int8<isas, int8_per_token, P, Q>();
 }

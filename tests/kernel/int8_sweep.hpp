@@ -4,6 +4,17 @@
 
 #include "sweep.hpp"
 
+/// One format of every kind of survivors and of scales, for the sweeps over groups of activations.
+#define QUERN_INT8_FORMATS                                                               \
+  quern_test::format<quern::dense, quern::affine<2, 16, quern::two_level>>,              \
+      quern_test::format<quern::dense, quern::affine<4, 128>>,                           \
+      quern_test::format<quern::dense, quern::affine<4, 32, quern::f16_offset>>,         \
+      quern_test::format<quern::group<16>, quern::affine<4, 16>>,                        \
+      quern_test::format<quern::group<64>, quern::symmetric<4, 32, quern::two_level>>,   \
+      quern_test::format<quern::bsr<32, 64>, quern::symmetric<4, 16, quern::two_level>>, \
+      quern_test::format<quern::bsr<16, 32>, quern::affine<8, 32>>,                      \
+      quern_test::format<quern::nm<2, 4>, quern::affine<3, 64, quern::two_level>>
+
 namespace quern_test {
 
 /// y against a double loop over the unpacked weights and the dequantized inputs. The integers are exact, so
@@ -54,6 +65,9 @@ void sweep_int8() {
   compare_int8<Isas, A, P, Q>(17, 17 * u + 3, 3, pool, g);
   compare_int8<Isas, A, P, Q>(2 * b + 5, 35 * u, 1, pool, g);
   compare_int8<Isas, A, P, Q>(48, 16 * u, 4, pool, g);
+  compare_int8<Isas, A, P, Q>(17, 17 * u + 3, 5, pool, g);
+  compare_int8<Isas, A, P, Q>(b + 15, 35 * u, 13, pool, g);
+  compare_int8<Isas, A, P, Q>(33, 1100, 24, pool, g);
 }
 
 }  // namespace quern_test

@@ -70,7 +70,14 @@ struct activation_layout {
     for (int i = 0; i < level; ++i) at += up(stored_tokens() * sums(i) * sizeof(int), 64);
     return at;
   }
+  /// Tiles of tokens: codes, then the scales [group][mr] and the sums [block][mr], times 128, of every tile.
   constexpr std::size_t tiles() const { return sums_at(sum_levels); }
+  constexpr std::size_t tile_scales() const { return tiles() + up(stored_tokens() * stride(), 64); }
+  constexpr std::size_t tile_sums(int level) const {
+    std::size_t at = tile_scales() + up(stored_tokens() * groups() * sizeof(float), 64);
+    for (int i = 0; i < level; ++i) at += up(stored_tokens() * sums(i) * sizeof(int), 64);
+    return at;
+  }
   /// Tables of units of 16, 32 and 64 inputs (u = 0, 1, 2): codes, then sums of 16, sums of units, scales.
   constexpr std::size_t table_bytes(int unit) const {
     const std::size_t per_window = 16 * static_cast<std::size_t>(unit) +
@@ -86,9 +93,7 @@ struct activation_layout {
     return tables(u) + token * table_bytes(units[u]);
   }
   /// 64 more, so that 16 bytes may be loaded at the last codes.
-  constexpr std::size_t bytes() const {
-    return 64 + (tiled() ? tiles() + up(stored_tokens() * stride(), 64) : tables(3));
-  }
+  constexpr std::size_t bytes() const { return 64 + (tiled() ? tile_sums(sum_levels) : tables(3)); }
 };
 
 /// Bytes of memory that prepared activations need.
@@ -119,6 +124,17 @@ struct activation_view {
   float* scales(std::size_t t) const { return at<float>(shape.scales()) + t * shape.groups(); }
   /// Negated sums of the codes of every `sum_width(level)` inputs.
   int* sums(int level, std::size_t t) const { return at<int>(shape.sums_at(level)) + t * shape.sums(level); }
+  /// Of the tile that starts at token @p first: codes [stride / 4][mr][4], scales [groups][mr], sums
+  /// [sums(level)][mr] times 128.
+  std::int8_t* tile(std::size_t first) const {
+    return at<std::int8_t>(shape.tiles()) + first * shape.stride();
+  }
+  float* tile_scales(std::size_t first) const {
+    return at<float>(shape.tile_scales()) + first * shape.groups();
+  }
+  int* tile_sums(int level, std::size_t first) const {
+    return at<int>(shape.tile_sums(level)) + first * shape.sums(level);
+  }
   /// What the kernels multiply with in place of source(t, c).
   float value(std::size_t t, std::size_t c) const {
     return static_cast<float>(codes(t)[c]) * scales(t)[A::group == 0 ? 0 : c / A::group];

@@ -182,15 +182,16 @@ inline slot_params params_in(const std::byte* scale, const std::byte* zero_strea
   return p;
 }
 
-/// Calls f(slot, window, unit of every row) for the slots of a tile of a `masked` pattern, in order, and
-/// start(window) before the first of each window that has any.
+/// Calls f(slot, window, unit of every row) for the slots of windows [from, end) of a tile of a `masked` pattern,
+/// in order, and start(window) before the first of each window that has any. `first` is the number of the first
+/// cell, and then of the one after the last.
 template <class P, class Q, class Start, class F>
-inline void for_each_slot(const matrix_view<P, Q>& w, std::size_t tile, Start&& start, F&& f) {
+inline void for_each_slot(const matrix_view<P, Q>& w, std::size_t tile, std::size_t from, std::size_t end,
+                          std::size_t& first, Start&& start, F&& f) {
   using l = layout<P, Q>;
-  std::size_t first = l::uniform ? tile * lanes * l::uniform_cells(w.cols()) : w.begin(tile);
-  const std::size_t windows = l::mask_windows(w.cols());
-  const std::byte* masks = w[stream::index] + tile * windows * l::blocks_per_tile * 2;
-  for (std::size_t window = 0; window < windows; ++window, masks += l::blocks_per_tile * 2) {
+  const std::byte* masks =
+      w[stream::index] + (tile * l::mask_windows(w.cols()) + from) * l::blocks_per_tile * 2;
+  for (std::size_t window = from; window < end; ++window, masks += l::blocks_per_tile * 2) {
     i32x16 left;
     if constexpr (l::blocks_per_tile == lanes) {
       left = load_elements<2>(masks);
@@ -221,7 +222,21 @@ inline void for_each_slot(const matrix_view<P, Q>& w, std::size_t tile, Start&& 
     } while (rows != 0);
   }
 }
+/// The same for all windows.
+template <class P, class Q, class Start, class F>
+inline void for_each_slot(const matrix_view<P, Q>& w, std::size_t tile, Start&& start, F&& f) {
+  using l = layout<P, Q>;
+  std::size_t first = l::uniform ? tile * lanes * l::uniform_cells(w.cols()) : w.begin(tile);
+  for_each_slot(w, tile, 0, l::mask_windows(w.cols()), first, start, f);
+}
 
+/// The first `rows` lanes, 16 at most, from y; the rest is 0.
+inline f32x16 load_rows(const float* y, std::size_t rows) {
+  if (rows >= lanes) return load(y);
+  float in[lanes] = {};
+  std::memcpy(in, y, rows * sizeof(float));
+  return load(in);
+}
 /// The first `rows` lanes, 16 at most, to y.
 inline void store_rows(float* y, f32x16 v, std::size_t rows) {
   if (rows >= lanes) return store(y, v);

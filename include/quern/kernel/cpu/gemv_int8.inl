@@ -270,13 +270,13 @@ inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t tile, const 
   }
 }
 
-/// Tiles [begin, end) for up to `gemv_tokens` tokens.
+/// Tiles [begin, end) with the weights decoded for four tokens at a time.
 template <class P, class Q, class A>
 inline void multiply_vectors(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
                              const activation_view<A>& a, const span2<float>& y) {
   for (std::size_t tile = begin; tile < end; ++tile) {
     std::size_t t = 0;
-    if (t + 4 <= a.tokens()) multiply_tokens<4>(w, tile, a, y, t), t += 4;
+    for (; t + 4 <= a.tokens(); t += 4) multiply_tokens<4>(w, tile, a, y, t);
     if (t + 2 <= a.tokens()) multiply_tokens<2>(w, tile, a, y, t), t += 2;
     if (t < a.tokens()) multiply_tokens<1>(w, tile, a, y, t);
   }

@@ -26,6 +26,24 @@ struct int8_plan {
   static constexpr int level = segment == 16 ? 0 : segment == 32 ? 1 : segment == 64 ? 2 : 3;
   /// |code - zero| * |input| summed over a segment fits 16 bits.
   static constexpr bool short_sums = ((1 << Q::bits) - 1) * 127 * segment_codes < 1 << 15;
+  // Batches: weights are decoded to signed bytes, the product of code - zero and a two-level multiplier where
+  // that fits, and multiplied with many tokens.
+  static constexpr int largest_step = requires { Q::zero; }
+  ? 1 << (Q::bits - 1) : (1 << Q::bits) - 1;
+  static constexpr bool premultiplied = merged && Q::zero_bits < 16 && largest_step * 15 <= 127;
+  /// Inputs whose columns follow each other in a decoded panel.
+  static constexpr int batch_segment = !premultiplied                 ? segment
+                                       : P::kind == survivors::listed ? least(group, l::cell_cols)
+                                                                      : least(group, 128);
+  static constexpr int batch_level = batch_segment == 16   ? 0
+                                     : batch_segment == 32 ? 1
+                                     : batch_segment == 64 ? 2
+                                                           : 3;
+  /// What is left of a weight after its byte: an offset of its own.
+  static constexpr bool batch_offset = Q::zero_bits == 16 || (Q::bits == 8 && Q::zero_bits > 0);
+  /// An offset would reach the inputs between the codes of N:M: such formats multiply batches as vectors.
+  static constexpr bool batches = P::kind != survivors::positions || !batch_offset;
+
   /// Four codes of N:M lie within 16 inputs.
   static constexpr bool near() {
     if constexpr (P::kind == survivors::positions)

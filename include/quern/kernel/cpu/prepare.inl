@@ -101,10 +101,15 @@ inline void prepare_int8(const activation_view<A>& a) {
   const std::size_t stride = a.shape.stride();
   for (std::size_t first = 0; first < a.tokens();) {
     const std::size_t mr = tile_tokens(a.tokens(), first);
-    std::byte* const out = a.memory + a.shape.tiles() + first * stride;
+    std::int8_t* const out = a.tile(first);
     for (std::size_t m = 0; m < mr; ++m) {
       const std::int8_t* const codes = a.codes(first + m);
       for (std::size_t k = 0; k < stride / 4; ++k) std::memcpy(out + (k * mr + m) * 4, codes + 4 * k, 4);
+      for (std::size_t g = 0; g < a.shape.groups(); ++g)
+        a.tile_scales(first)[g * mr + m] = a.scales(first + m)[g];
+      for (int level = 0; level < activation_layout::sum_levels; ++level)
+        for (std::size_t i = 0; i < a.shape.sums(level); ++i)
+          a.tile_sums(level, first)[i * mr + m] = 128 * a.sums(level, first + m)[i];
     }
     first += mr;
   }

@@ -46,9 +46,12 @@ inline i32x16 dot_signed(i32x16 d, i32x16 w, i32x16 s) {
   const i32x16 half = _mm512_set1_epi8(static_cast<char>(-128));
   return _mm512_sub_epi32(dot(d, _mm512_xor_si512(w, half), s), dot(zero_int(), half, s));
 }
+// clang-format off: the loops in the order in which they build on each other
 #include <quern/kernel/cpu/fields.inl>
+#include <quern/kernel/cpu/gemm.inl>
 #include <quern/kernel/cpu/gemv_int8.inl>
 #include <quern/kernel/cpu/prepare.inl>
+// clang-format on
 }  // namespace cpu_avx512_vnni
 }  // namespace QUERN_BUILD
 }  // namespace quern::inline v0
@@ -93,7 +96,7 @@ struct kernel<isa::avx512_vnni> {
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
                              const activation_view<A>& x, span2<float> y) noexcept {
-    cpu_avx512_vnni::multiply_vectors(w, begin, end, x, y);
+    cpu_avx512_vnni::multiply_int8(w, begin, end, x, y);
   }
 };
 #else

@@ -97,4 +97,14 @@ inline void store_bytes(std::int8_t* p, i32x16 v) {
 inline i32x16 multiply_add_short(i32x16 a, i32x16 b, i32x16 c) {
   return _mm512_add_epi32(c, _mm512_madd_epi16(a, b));
 }
+inline i32x16 add_bytes(i32x16 a, i32x16 b) { return _mm512_add_epi8(a, b); }
+/// Low halves of the products of 16-bit words.
+inline i32x16 multiply_words(i32x16 a, i32x16 b) { return _mm512_mullo_epi16(a, b); }
+/// base[index] = v in the lanes of m.
+inline void scatter(int* base, i32x16 index, i32x16 v, lane_mask m) {
+  _mm512_mask_i32scatter_epi32(base, m, index, v, 4);
+}
+/// Tokens and registers of 16 rows that a batch keeps in registers at once, if integers are all it keeps, and
+/// with sums in float beside them.
+inline constexpr int batch_tokens = 12, batch_vectors = 2;
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
