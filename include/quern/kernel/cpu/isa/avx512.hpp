@@ -23,10 +23,11 @@ QUERN_TARGET_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,fma")
 namespace quern::inline v0 {
 inline namespace QUERN_BUILD {
 namespace cpu_avx512 {
-// clang-format off: the operations come first
+// The order matters: operations first.
+// clang-format off
+#include <quern/kernel/cpu/isa/x86_512.inl>
 #include <quern/kernel/cpu/fields.inl>
 #include <quern/kernel/cpu/gemv.inl>
-#include <quern/kernel/cpu/isa/x86_512.inl>
 // clang-format on
 }  // namespace cpu_avx512
 }  // namespace QUERN_BUILD
@@ -46,10 +47,10 @@ inline i32x16 dot_signed(i32x16 d, i32x16 w, i32x16 s) {
   const i32x16 half = _mm512_set1_epi8(static_cast<char>(-128));
   return _mm512_sub_epi32(dot(d, _mm512_xor_si512(w, half), s), dot(zero_int(), half, s));
 }
-// clang-format off: the loops in the order in which they build on each other
+// clang-format off
 #include <quern/kernel/cpu/fields.inl>
-#include <quern/kernel/cpu/gemm.inl>
 #include <quern/kernel/cpu/gemv_int8.inl>
+#include <quern/kernel/cpu/gemm.inl>
 #include <quern/kernel/cpu/prepare.inl>
 // clang-format on
 }  // namespace cpu_avx512_vnni
