@@ -39,6 +39,8 @@
 #define QUERN_BUILD_EXTRA _bf16
 #elif defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 #define QUERN_BUILD_EXTRA _vnni
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+#define QUERN_BUILD_EXTRA _i8mm
 #else
 #define QUERN_BUILD_EXTRA
 #endif

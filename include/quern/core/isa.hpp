@@ -5,6 +5,9 @@
 
 #include <quern/core/config.hpp>
 #include <quern/core/name.hpp>
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 namespace quern::inline v0 {
 
@@ -41,6 +44,30 @@ struct avx512_vnni {
 #endif
   }
   static constexpr name label() { return name("avx512vnni"); }
+};
+
+/// 128-bit vectors with dot products of bytes (Armv8.2 with FEAT_DotProd: Cortex-A76, Neoverse N1 and later):
+/// exact and int8 activations. Recognised on Linux.
+struct neon_dot {
+  static bool available() {
+#if defined(__aarch64__) && defined(__linux__)
+    return (getauxval(AT_HWCAP) >> 20 & 1) != 0;  // HWCAP_ASIMDDP, by number: some C libraries do not name it
+#else
+    return false;
+#endif
+  }
+  static constexpr name label() { return name("neondot"); }
+};
+/// The same with products of unsigned and signed bytes (FEAT_I8MM: Neoverse V1, N2 and later): int8 activations.
+struct i8mm {
+  static bool available() {
+#if defined(__aarch64__) && defined(__linux__)
+    return neon_dot::available() && (getauxval(AT_HWCAP2) >> 13 & 1) != 0;  // HWCAP2_I8MM
+#else
+    return false;
+#endif
+  }
+  static constexpr name label() { return name("i8mm"); }
 };
 
 }  // namespace isa
