@@ -6,10 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <quern/core/executor.hpp>
-#include <quern/core/thread_pool.hpp>
+#include <quern/core/config.hpp>
+#include <quern/core/isa.hpp>
 #include <span>
 #include <vector>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace bench {
 
@@ -51,6 +54,49 @@ double read_rate(const std::vector<std::span<const std::byte>>& spans, double se
   } while (spent.count() < seconds * 1e9);
   static_cast<void>(sink);
   return bytes / spent.count();
+}
+
+#if defined(__x86_64__)
+/// 24 chains of dot products of bytes in registers, as many as hide their latency.
+QUERN_TARGET_BEGIN("avx512f,avx512vnni")
+inline int dot_products(std::size_t rounds) {
+  __m512i sum[24], a = _mm512_set1_epi8(3), b = _mm512_set1_epi8(5);
+  for (auto& v : sum) v = _mm512_setzero_si512();
+  for (std::size_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 24
+    for (int j = 0; j < 24; ++j) sum[j] = _mm512_dpbusd_epi32(sum[j], a, b);
+    __asm__ volatile("" : "+v"(a), "+v"(b));
+  }
+  for (int j = 1; j < 24; ++j) sum[0] = _mm512_add_epi32(sum[0], sum[j]);
+  return _mm512_reduce_add_epi32(sum[0]);
+}
+QUERN_TARGET_END
+#endif
+
+/// Operations per nanosecond (a multiply and an add are two) of 512-bit dot products of bytes on all threads of the
+/// executor; 0 where the CPU has none.
+template <class Exec>
+double dot_rate(double seconds, Exec& exec) {
+#if defined(__x86_64__)
+  if (!quern::isa::avx512_vnni::available()) return 0;
+  using clock = std::chrono::steady_clock;
+  constexpr std::size_t rounds = 20000;
+  double operations = 0;
+  volatile int sink = 0;
+  const clock::time_point start = clock::now();
+  std::chrono::duration<double, std::nano> spent{};
+  do {
+    exec.parallel_for(exec.concurrency(), 1, [&](std::size_t, std::size_t) { sink = dot_products(rounds); });
+    operations += static_cast<double>(exec.concurrency() * rounds * 24 * 128);
+    spent = clock::now() - start;
+  } while (spent.count() < seconds * 1e9);
+  static_cast<void>(sink);
+  return operations / spent.count();
+#else
+  static_cast<void>(seconds);
+  static_cast<void>(exec);
+  return 0;
+#endif
 }
 
 }  // namespace bench

@@ -4,7 +4,7 @@
 // by all tokens, the panel stays in the first or second level of cache, and pruned blocks are not in it.
 
 /// Inputs in a panel.
-inline constexpr int panel_inputs = 1024;
+inline constexpr int panel_inputs = 2048;
 
 /// Decoded weights of Vectors * 16 rows. Word k holds four inputs of 16 rows: bytes of value + 128 where `dot`
 /// takes unsigned bytes, else signed values.
@@ -32,11 +32,12 @@ template <int MR, int Vectors, bool Weighted, bool Grouped, bool Offset, class P
     for (int v = 0; v < Vectors; ++v) f[m][v] = zero();
   const std::size_t inputs = static_cast<std::size_t>(words) * 4;
   if constexpr (!floats) {
-    int total[16] = {};
-    if constexpr (dot_takes_bytes)
-      for (int s = 0; s < w.segments; ++s)
-        for (int m = 0; m < MR; ++m)
-          total[m] += sums[w.start[s] / inputs * stride + static_cast<std::size_t>(m)];
+    int total[lanes] = {};
+    if constexpr (dot_takes_bytes) {
+      i32x16 sum = zero_int();
+      for (int s = 0; s < w.segments; ++s) sum = add(sum, load(sums + w.start[s] / inputs * stride));
+      store(total, sum);
+    }
 #pragma GCC unroll 12
     for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 2
@@ -58,14 +59,8 @@ template <int MR, int Vectors, bool Weighted, bool Grouped, bool Offset, class P
       for (int v = 0; v < Vectors; ++v) b[v] = load((*word)[v]);
 #pragma GCC unroll 12
       for (int m = 0; m < MR; ++m) {
-        const i32x16 in = broadcast_word(x + 4 * m);
 #pragma GCC unroll 2
-        for (int v = 0; v < Vectors; ++v) {
-          if constexpr (dot_takes_bytes)
-            a[m][v] = dot(a[m][v], b[v], in);
-          else
-            a[m][v] = dot_signed(a[m][v], b[v], in);
-        }
+        for (int v = 0; v < Vectors; ++v) a[m][v] = dot_broadcast(a[m][v], b[v], x + 4 * m);
       }
     }
     if constexpr (floats) {
@@ -115,6 +110,8 @@ struct int8_batch {
   const matrix_view<P, Q>& w;
   const activation_view<A>& a;
   const span2<float>& y;
+  std::size_t next_first[2] = {}, next_cells = 0;
+  int next_count = 0;
 
   /// Four weights of 16 rows as bytes.
   struct byte_form {
@@ -132,10 +129,11 @@ struct int8_batch {
       z = broadcast(1 << (Q::bits - 1));
     if constexpr (plan::premultiplied) {
       f.multiplier = either(p.multiplier, shift_left(p.multiplier, 16));
-      z = multiply(z, p.multiplier);
+      z = multiply_words(z, p.multiplier);
     }
-    const i32x16 byte = both(add(broadcast(dot_takes_bytes ? 128 : 0), negate(z)), 255);
-    f.minus = multiply(byte, broadcast(0x01010101));
+    static constexpr std::int8_t low_byte[16] = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
+    f.minus =
+        shuffle_bytes(add(broadcast(dot_takes_bytes ? 128 : 0), negate(z)), broadcast_quarter(low_byte));
     return f;
   }
   /// The code that becomes 0 where the rest is an offset.
@@ -276,11 +274,30 @@ struct int8_batch {
         });
   }
 
+  /// Asks for the codes and scales of the next `cells` cells while the batch multiplies with the last ones.
+  inline void prefetch_cells(std::size_t first, std::size_t cells) const {
+    const auto range = [](const std::byte* from, std::size_t bytes) {
+      for (std::size_t i = 0; i < bytes; i += 64) prefetch(from + i);
+    };
+    for (int i = 0; i < plane_count(Q::bits); ++i) {
+      const std::size_t cell_bytes = static_cast<std::size_t>(l::cell_codes * plane_width(Q::bits, i) / 8);
+      range(w[static_cast<stream>(static_cast<int>(stream::codes) + i)] + first * cell_bytes,
+            cells * cell_bytes);
+    }
+    if constexpr (l::params_in_cells) {
+      constexpr std::size_t bits = static_cast<std::size_t>(Q::scale_bits * l::runs_per_cell);
+      range(w[stream::scale] + first * bits / 8, cells * bits / 8);
+    }
+  }
+
   /// All tokens times the panel; `more`: y holds the sums of earlier panels.
   template <int V>
   inline void multiply_tokens(const panel_type<V>& p, std::size_t tile, bool more) {
     for (std::size_t t = 0; t < a.tokens();) {
       const std::size_t mr = tile_tokens(a.tokens(), t);
+      const std::size_t from = next_cells * t / a.tokens(), to = next_cells * (t + mr) / a.tokens();
+      for (int i = 0; i < next_count; ++i)
+        prefetch_cells(next_first[i] + from, (to < next_cells ? to : next_cells) - from);
       for (std::size_t m = 0; m < mr && t + m < a.tokens();) {
         if (batch_tokens >= 12 && mr - m >= 12)
           part<12>(p, tile, t, m, mr, more), m += 12;
@@ -340,6 +357,10 @@ struct int8_batch {
             p.start[n * per_cell + s] = static_cast<std::uint32_t>(
                 w.block_column(i) * l::cell_cols + static_cast<std::size_t>(s * plan::batch_segment));
         }
+        const std::size_t next = (end - stop < slots ? end - stop : slots) * P::unit_rows;
+        next_first[0] = stop * P::unit_rows;
+        next_cells = V * lanes == P::unit_rows ? next : 0;
+        next_count = 1;
         multiply_now(j != begin);
         j = stop;
       } while (j < end);
@@ -373,6 +394,12 @@ struct int8_batch {
                 decode_shared(p, v, first[v] + i * lanes, at);
             }
           }
+        }
+        if constexpr (P::kind != survivors::masked) {
+          const std::size_t next = (units - stop < slots ? units - stop : slots) * lanes;
+          for (int v = 0; v < V; ++v) next_first[v] = first[v] + stop * lanes;
+          next_cells = next;
+          next_count = V;
         }
         multiply_now(u != 0);
       }

@@ -7,6 +7,7 @@
 
 #include <quern/core/buffer.hpp>
 #include <quern/kernel/cpu/isa/avx512.hpp>
+#include <quern/kernel/cpu/isa/neon.hpp>
 #include <quern/kernel/cpu/isa/scalar.hpp>
 
 namespace quern::inline v0 {
