@@ -14,8 +14,9 @@ struct int8_plan {
   static constexpr bool linear = Q::run > 0 && Q::bits <= 8 && !requires { Q::table::values; };
   static constexpr int group = Group == 0 ? 1 << 20 : Group;
   static constexpr int least(int a, int b) { return a < b ? a : b; }
+  static constexpr int run = linear ? Q::run : l::cell_cols;  // never 0, which would be divided by
   /// Inputs of a segment: one run of weights, one group of inputs, one cell.
-  static constexpr int segment = least(least(Q::run, group), l::cell_cols);
+  static constexpr int segment = least(least(run, group), l::cell_cols);
   /// Codes of a segment.
   static constexpr int segment_codes =
       P::kind == survivors::positions ? segment * P::keep / (P::of > 0 ? P::of : 1) : segment;
@@ -59,9 +60,9 @@ struct int8_plan {
       return false;
     if (P::kind == survivors::positions)
       return near() && segment_codes % 4 == 0 && l::cell_cols % segment == 0 &&
-             (Q::run % l::cell_cols == 0 || l::cell_cols % Q::run == 0);
+             (run % l::cell_cols == 0 || l::cell_cols % run == 0);
     const bool whole = segment == 16 || segment == 32 || segment == 64 || segment == 128;
-    return whole && l::cell_cols % span == 0 && Q::run % segment == 0 && group % segment == 0 &&
+    return whole && l::cell_cols % span == 0 && run % segment == 0 && group % segment == 0 &&
            (group % l::cell_cols == 0 || l::cell_cols % group == 0);
   }();
 };
