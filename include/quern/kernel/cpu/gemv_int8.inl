@@ -75,7 +75,8 @@ struct int8_loop {
       return zero_int();
     } else if constexpr (Q::zero_bits > 0) {
       i32x16 z = p.zero_code;
-      if constexpr (recentred) z = add(z, broadcast(-128));
+      // Both factors may be negative now: without its high word, one of them is not for the product of high words.
+      if constexpr (recentred) z = both(add(z, broadcast(-128)), 0xffff);
       return multiply_add_short(z, negated_sum, zero_int());
     } else if constexpr (recentred) {
       return zero_int();
