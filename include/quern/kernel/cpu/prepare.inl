@@ -12,7 +12,17 @@ inline float largest_magnitude(const float* p, std::size_t count) {
   std::memcpy(&f, &bits, sizeof f);
   return f;
 }
+/// Steps per unit of inputs of at most `top`. 0 for inputs that have no codes: below 2^-120, where 127 / top leaves
+/// the range of floats, and infinity and NaN, which the scale passes on.
+inline float inverse_scale(float top) {
+  return top >= 0x1p-120f && top <= 0x1.fffffep127f ? 127.0f / top : 0.0f;
+}
 inline void encode_inputs(const float* p, std::size_t count, float inverse, std::int8_t* codes, int* sums) {
+  if (inverse == 0) {
+    std::memset(codes, 0, count);
+    std::memset(sums, 0, count / 16 * sizeof(int));
+    return;
+  }
   const f32x16 factor = broadcast(inverse);
   for (std::size_t i = 0; i < count; i += 16) {
     const i32x16 q = to_int(multiply(load(p + i), factor));
@@ -30,20 +40,20 @@ inline void prepare_token(const activation_view<A>& a, std::size_t t) {
   int* const sums = a.sums(0, t);
   const std::size_t whole = cols / 128 * 128;
   float edge[128] = {};
-  std::memcpy(edge, x + whole, (cols - whole) * sizeof(float));
+  if (whole < cols) std::memcpy(edge, x + whole, (cols - whole) * sizeof(float));
   const auto part = [&](std::size_t i) { return i < whole ? x + i : edge + (i - whole); };
   if constexpr (A::group == 0) {
     float top = largest_magnitude(edge, 128);
-    if (const float rest = largest_magnitude(x, whole); !(rest <= top)) top = rest;
+    if (const float rest = largest_magnitude(x, whole); rest > top || rest != rest) top = rest;
     scales[0] = top / 127.0f;
     for (std::size_t i = 0; i < stride; i += 128)
-      encode_inputs(part(i), 128, top > 0 ? 127.0f / top : 0.0f, codes + i, sums + i / 16);
+      encode_inputs(part(i), 128, inverse_scale(top), codes + i, sums + i / 16);
   } else {
     for (std::size_t i = 0; i < stride; i += A::group) {
       const float* const p = part(i);
       const float top = largest_magnitude(p, A::group);
       scales[i / A::group] = top / 127.0f;
-      encode_inputs(p, A::group, top > 0 ? 127.0f / top : 0.0f, codes + i, sums + i / 16);
+      encode_inputs(p, A::group, inverse_scale(top), codes + i, sums + i / 16);
     }
   }
   for (int level = 1; level < activation_layout::sum_levels; ++level) {
