@@ -74,10 +74,9 @@ struct int8_loop {
     if constexpr (Q::zero_bits == 16) {
       return zero_int();
     } else if constexpr (Q::zero_bits > 0) {
-      i32x16 z = p.zero_code;
-      // Both factors may be negative now: without its high word, one of them is not for the product of high words.
-      if constexpr (recentred) z = both(add(z, broadcast(-128)), 0xffff);
-      return multiply_add_short(z, negated_sum, zero_int());
+      // With both factors negative, instruction sets that multiply words would add the product of the high ones.
+      if constexpr (recentred) return multiply(add(p.zero_code, broadcast(-128)), negated_sum);
+      return multiply_add_short(p.zero_code, negated_sum, zero_int());
     } else if constexpr (recentred) {
       return zero_int();
     } else {
