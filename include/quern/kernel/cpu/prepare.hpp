@@ -13,7 +13,7 @@
 namespace quern::inline v0 {
 
 /// Tried from left to right; the first that the format supports and the CPU has does the work.
-using default_isas = isa_list<isa::avx512_vnni, isa::avx512, isa::scalar>;
+using default_isas = isa_list<isa::avx512_vnni, isa::avx512, isa::i8mm, isa::neon_dot, isa::scalar>;
 
 inline namespace QUERN_BUILD {
 
