@@ -20,7 +20,8 @@ using namespace quern;
 
 /// y against a double loop over the unpacked weights. A sum of n products in float, in any order, is off by
 /// at most n * eps * sum |w| |x| (eps = 2^-24 per operation, two operations per product, first order),
-/// whether or not the compiler contracts multiply and add.
+/// whether or not the compiler contracts multiply and add. Where codes and zeros are multiplied apart and scaled
+/// afterwards, |w| is not what is summed: |scale| (|code| + |zero|), at most 2^bits |scale|, is.
 template <class Isas, class P, class Q>
 void compare(std::size_t rows, std::size_t cols, std::size_t tokens, thread_pool& pool, rng& g) {
   CAPTURE(rows);
@@ -30,6 +31,8 @@ void compare(std::size_t rows, std::size_t cols, std::size_t tokens, thread_pool
   const matrix<P, Q> m = pack<P, Q>(w.view(), random_mask<P>(rows, cols, 0.5f, g), pool);
   dense_matrix values(rows, cols), x = random_matrix(tokens, cols, g), y(tokens, rows), again(tokens, rows);
   unpack(m.view(), values.view(), pool);
+  bit_mask stored;
+  const coded_matrix<Q> coded = unpack_codes(m.view(), &stored);
   for (float& v : y.data) v = std::nanf("");  // every output must be written
   multiply<Isas>(m, std::as_const(x).view(), y.view(), pool);
   multiply<Isas>(m.view(), std::as_const(x).view(), again.view(), serial{});
@@ -41,6 +44,9 @@ void compare(std::size_t rows, std::size_t cols, std::size_t tokens, thread_pool
         const double p = static_cast<double>(values.view()(r, c)) * static_cast<double>(x.view()(t, c));
         sum += p;
         size += std::abs(p);
+        if (Q::run > 0 && Q::bits <= 8 && stored(r, c))
+          size += (1 << Q::bits % 16) * std::abs(static_cast<double>(params_at(coded, r, c).scale) *
+                                                 static_cast<double>(x.view()(t, c)));
       }
       const double bound = 2.0 * static_cast<double>(cols + 2) * 0x1p-24 * size;
       REQUIRE(std::abs(static_cast<double>(y.view()(t, r)) - sum) <= bound);

@@ -95,6 +95,12 @@ struct slot_codes {
     if constexpr (plane_count(Bits) > 2) v = either(v, shift_left(code_in<2>(k), plane_shift(Bits, 2)));
     return v;
   }
+  /// Code k of every row in the lowest bits of a lane, bits of other codes above it (one plane).
+  inline i32x16 unmasked(int k) const {
+    constexpr int codes = chunk<0> * 8 / width<0>;
+    const field f = locate(width<0>, CellCodes, {0, 0, 0}, k % codes);
+    return shift_right(chunk_at<0>(k / codes), static_cast<int>(f.byte) * 8 + f.shift);
+  }
   /// Codes 4k .. 4k + 3 of every row, one per byte.
   inline i32x16 bytes(int k) const {
     i32x16 v = bytes_in<0>(k);

@@ -58,6 +58,25 @@ inline f32x16 weight(i32x16 code, const vector_params& p) {
     return multiply(number<Q>(code), p.scale);
 }
 
+/// Whole-number codes in one plane of 2 or 4 bits: sum(code * x) and sum(x) of a run are scaled once.
+template <class Q>
+inline constexpr bool deferred = Q::run > 0 && (Q::bits == 2 || Q::bits == 4) && !requires {
+  Q::table::values;
+};
+/// The code that stands for 0, or for the middle where every run has its own.
+template <class Q>
+inline constexpr int middle_code = 1 << (Q::bits - 1);
+/// code - middle for the lowest bits of an index, whatever is in the others.
+template <class Q>
+inline constexpr auto code_table = [] {
+  struct {
+    float value[16];
+  } t{};
+  for (int i = 0; i < 16; ++i)
+    t.value[i] = static_cast<float>((i & ((1 << (Q::bits < 4 ? Q::bits : 4)) - 1)) - middle_code<Q>);
+  return t;
+}();
+
 /// `Tokens` vectors at once: a weight is decoded once for all of them.
 template <class P, class Q, int Tokens>
 struct tile_loop {
@@ -90,6 +109,7 @@ struct tile_loop {
     const float* in[Tokens];
     for (int t = 0; t < Tokens; ++t) in[t] = inputs(t, unit * l::cell_codes, edge[t]);
     constexpr int per_run = l::cell_codes / l::runs_per_cell;
+    if constexpr (deferred<Q> && per_run % 16 == 0) return shared_deferred<per_run>(cells, codes, in);
 #pragma GCC unroll 16
     for (int j = 0; j < l::runs_per_cell; ++j) {
       const vector_params p = params<l::runs_per_cell>(cells, j);
@@ -97,6 +117,36 @@ struct tile_loop {
       for (int k = j * per_run; k < (j + 1) * per_run; ++k) {
         const f32x16 v = weight<Q>(codes[k], p);
         for (int t = 0; t < Tokens; ++t) sum[t] = multiply_add(v, broadcast(in[t][k]), sum[t]);
+      }
+    }
+  }
+
+  template <int PerRun, class Codes>
+  inline void shared_deferred(const slot<true>& cells, const Codes& codes, const float* const (&in)[Tokens]) {
+    constexpr bool own_zero = Q::zero_bits > 0;
+#pragma GCC unroll 8
+    for (int j = 0; j < l::runs_per_cell; ++j) {
+      f32x16 part[Tokens][2];
+      for (int t = 0; t < Tokens; ++t) part[t][0] = part[t][1] = zero();
+#pragma GCC unroll 128
+      for (int k = j * PerRun; k < (j + 1) * PerRun; ++k) {
+        f32x16 v;
+        if constexpr (lookup_is_cheap)
+          v = lookup(load(code_table<Q>.value), codes.unmasked(k));
+        else
+          v = to_float(add(codes[k], broadcast(-middle_code<Q>)));
+        for (int t = 0; t < Tokens; ++t)
+          part[t][k % 2] = multiply_add(v, broadcast(in[t][k]), part[t][k % 2]);
+      }
+      const vector_params p = params<l::runs_per_cell>(cells, j);
+      const f32x16 offset = multiply_add(p.scale, broadcast(static_cast<float>(middle_code<Q>)), p.offset);
+      for (int t = 0; t < Tokens; ++t) {
+        sum[t] = multiply_add(add(part[t][0], part[t][1]), p.scale, sum[t]);
+        if constexpr (own_zero) {
+          f32x16 total = zero();
+          for (int k = j * PerRun; k < (j + 1) * PerRun; k += 16) total = add(total, load(in[t] + k));
+          sum[t] = multiply_add(offset, broadcast(reduce_add(total)), sum[t]);
+        }
       }
     }
   }

@@ -63,29 +63,45 @@ inline void prepare_token(const activation_view<A>& a, std::size_t t) {
   }
 }
 
-/// The table of units of Unit inputs of one token.
+/// The table of units of 16, 32 or 64 inputs (U = 0, 1, 2) of one token.
 template <int U, class A>
 inline void fill_tables(const activation_view<A>& a, std::size_t t) {
   constexpr std::size_t unit = activation_layout::units[U], words = unit / 4, sums = unit / 16;
-  const std::size_t scales = static_cast<std::size_t>(a.shape.unit_scales(unit));
+  constexpr std::size_t scales = activation_layout{1, 1, A::group}.unit_scales(unit);
+  constexpr std::size_t units_per_register = 16 / words;
   const std::size_t units = a.shape.stride() / unit;
+  const std::int8_t* const codes = a.codes(t);
+  const int *const sums_of_16 = a.sums(0, t), *const sums_of_unit = a.sums(U, t);
+  const float* const scale = a.scales(t);
+  static constexpr int lane[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  // Unit l of a register's units begins at word (l mod units_per_register) * words.
+  const i32x16 place = multiply(both(load(lane), static_cast<int>(units_per_register) - 1),
+                                broadcast(static_cast<int>(words)));
   int* out = a.template at<int>(a.shape.table(U, t));
   for (std::size_t window = 0; window < a.shape.windows(unit); ++window) {
+    const int* const in = reinterpret_cast<const int*>(codes + window * 16 * unit);
+    for (std::size_t k = 0; k < words; ++k) {
+      const i32x16 at = add(place, broadcast(static_cast<int>(k)));
+      i32x16 column = zero_int();
+      for (std::size_t i = 0; i < words;
+           ++i)  // the codes of 16 units fill as many registers as a unit has words
+        column = either(
+            column, keep(lookup(load(in + 16 * i), at),
+                         static_cast<lane_mask>(((1u << units_per_register) - 1) << i * units_per_register)));
+      store(out + 16 * k, column);
+    }
     int* const unit_sums = out + 16 * words;
     float* const unit_scales = reinterpret_cast<float*>(unit_sums + 16 * (sums + 1));
     for (std::size_t i = 0; i < 16; ++i) {
       const std::size_t n = window * 16 + i;
-      if (n < units) {
-        const std::int8_t* const codes = a.codes(t) + n * unit;
-        for (std::size_t k = 0; k < words; ++k) std::memcpy(out + 16 * k + i, codes + 4 * k, 4);
-        for (std::size_t k = 0; k < sums; ++k) unit_sums[16 * k + i] = a.sums(0, t)[n * sums + k];
-        unit_sums[16 * sums + i] = a.sums(U, t)[n];
-        for (std::size_t k = 0; k < scales; ++k)
-          unit_scales[16 * k + i] = a.scales(
-              t)[A::group == 0 ? 0 : (n * unit + k * unit / scales) / static_cast<std::size_t>(A::group)];
-      } else {
-        for (std::size_t k = 0; k < words + sums + 1 + scales; ++k) out[16 * k + i] = 0;
-      }
+      const bool there = n < units;
+      for (std::size_t k = 0; k < sums; ++k) unit_sums[16 * k + i] = there ? sums_of_16[n * sums + k] : 0;
+      unit_sums[16 * sums + i] = there ? sums_of_unit[n] : 0;
+      for (std::size_t k = 0; k < scales; ++k)
+        unit_scales[16 * k + i] =
+            there ? scale[A::group == 0 ? 0
+                                        : (n * unit + k * unit / scales) / static_cast<std::size_t>(A::group)]
+                  : 0;
     }
     out = unit_sums + 16 * (sums + 1 + scales);
   }

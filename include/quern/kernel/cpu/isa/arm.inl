@@ -193,17 +193,36 @@ template <int Bytes>
            half_to_float(vget_low_u16(high)), half_to_float(vget_high_u16(high))}};
 }
 
-/// Bytes 4 index .. 4 index + 3 of 64 in every lane; 0 where index is not 0..15.
-[[gnu::always_inline]] inline uint8x16_t lookup(uint8x16x4_t table, int32x4_t index) {
-  const uint32x4_t at = vmlaq_n_u32(vdupq_n_u32(0x03020100u), vreinterpretq_u32_s32(index), 0x04040404u);
-  return vqtbl4q_u8(table, vreinterpretq_u8_u32(at));
+/// 4 index .. 4 index + 3 in the bytes of every lane.
+[[gnu::always_inline]] inline uint8x16_t byte_index(int32x4_t index) {
+  return vreinterpretq_u8_u32(
+      vmlaq_n_u32(vdupq_n_u32(0x03020100u), vreinterpretq_u32_s32(index), 0x04040404u));
 }
 /// table[index] of every lane; anything where index is not 0..15.
 [[gnu::always_inline]] inline i32x16 lookup(i32x16 table, i32x16 index) {
+  const uint8x16_t at[4] = {byte_index(index.q[0]), byte_index(index.q[1]), byte_index(index.q[2]),
+                            byte_index(index.q[3])};
+#if defined(__GNUC__) && !defined(__clang__)
+  // Written out, because g++ 12 puts four registers in a row by way of memory, once for every instruction.
+  i32x16 out;
+  register int32x4_t t0 __asm__("v16") = table.q[0];
+  register int32x4_t t1 __asm__("v17") = table.q[1];
+  register int32x4_t t2 __asm__("v18") = table.q[2];
+  register int32x4_t t3 __asm__("v19") = table.q[3];
+  __asm__(
+      "tbl %0.16b, {v16.16b - v19.16b}, %4.16b\n\t"
+      "tbl %1.16b, {v16.16b - v19.16b}, %5.16b\n\t"
+      "tbl %2.16b, {v16.16b - v19.16b}, %6.16b\n\t"
+      "tbl %3.16b, {v16.16b - v19.16b}, %7.16b"
+      : "=&w"(out.q[0]), "=&w"(out.q[1]), "=&w"(out.q[2]), "=w"(out.q[3])
+      : "w"(at[0]), "w"(at[1]), "w"(at[2]), "w"(at[3]), "w"(t0), "w"(t1), "w"(t2), "w"(t3));
+  return out;
+#else
   const uint8x16x4_t bytes = {{vreinterpretq_u8_s32(table.q[0]), vreinterpretq_u8_s32(table.q[1]),
                                vreinterpretq_u8_s32(table.q[2]), vreinterpretq_u8_s32(table.q[3])}};
-  return {{vreinterpretq_s32_u8(lookup(bytes, index.q[0])), vreinterpretq_s32_u8(lookup(bytes, index.q[1])),
-           vreinterpretq_s32_u8(lookup(bytes, index.q[2])), vreinterpretq_s32_u8(lookup(bytes, index.q[3]))}};
+  return {{vreinterpretq_s32_u8(vqtbl4q_u8(bytes, at[0])), vreinterpretq_s32_u8(vqtbl4q_u8(bytes, at[1])),
+           vreinterpretq_s32_u8(vqtbl4q_u8(bytes, at[2])), vreinterpretq_s32_u8(vqtbl4q_u8(bytes, at[3]))}};
+#endif
 }
 [[gnu::always_inline]] inline f32x16 lookup(f32x16 table, i32x16 index) {
   return as_float(lookup(as_int(table), index));

@@ -24,7 +24,32 @@ inline Out each(F&& f) {
   for (int i = 0; i < 16; ++i) v.lane[i] = f(i);
   return v;
 }
+using lane_mask = std::uint16_t;
 inline i32x16 zero_int() { return {}; }
+inline i32x16 broadcast(int x) {
+  return each<i32x16>([&](int) { return x; });
+}
+inline i32x16 load(const int* p) {
+  i32x16 v;
+  std::memcpy(v.lane, p, sizeof v.lane);
+  return v;
+}
+inline void store(int* p, i32x16 v) { std::memcpy(p, v.lane, sizeof v.lane); }
+inline i32x16 add(i32x16 a, i32x16 b) {
+  return each<i32x16>([&](int i) { return a.lane[i] + b.lane[i]; });
+}
+inline i32x16 multiply(i32x16 a, i32x16 b) {
+  return each<i32x16>([&](int i) { return a.lane[i] * b.lane[i]; });
+}
+inline i32x16 either(i32x16 a, i32x16 b) {
+  return each<i32x16>([&](int i) { return a.lane[i] | b.lane[i]; });
+}
+inline i32x16 lookup(i32x16 table, i32x16 index) {
+  return each<i32x16>([&](int i) { return table.lane[index.lane[i] & 15]; });
+}
+inline i32x16 keep(i32x16 v, lane_mask m) {
+  return each<i32x16>([&](int i) { return (m >> i & 1) != 0 ? v.lane[i] : 0; });
+}
 inline f32x16 broadcast(float x) {
   return each<f32x16>([&](int) { return x; });
 }

@@ -55,9 +55,13 @@ inline f32x16 load_half(const std::byte* p) {
 /// table[index & 15] of every lane.
 inline f32x16 lookup(f32x16 table, i32x16 index) { return _mm512_permutexvar_ps(index, table); }
 inline i32x16 lookup(i32x16 table, i32x16 index) { return _mm512_permutexvar_epi32(index, table); }
+/// Whether a lookup costs less than a mask and a conversion.
+inline constexpr bool lookup_is_cheap = true;
+inline i32x16 shift_right(i32x16 v, int n) { return n == 0 ? v : _mm512_srl_epi32(v, _mm_cvtsi32_si128(n)); }
 inline lane_mask nonzero(i32x16 v) { return _mm512_test_epi32_mask(v, v); }
 /// v in the lanes of m, 0 in the others.
 inline f32x16 keep(f32x16 v, lane_mask m) { return _mm512_maskz_mov_ps(m, v); }
+inline i32x16 keep(i32x16 v, lane_mask m) { return _mm512_maskz_mov_epi32(m, v); }
 inline i32x16 clear_lowest_bit(i32x16 v) {
   return _mm512_and_si512(v, _mm512_sub_epi32(v, _mm512_set1_epi32(1)));
 }
