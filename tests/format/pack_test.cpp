@@ -34,7 +34,7 @@ std::vector<std::pair<std::size_t, std::size_t>> shapes() {
 template <class P, class Q>
 void round_trip() {
   using l = layout<P, Q>;
-  INFO(std::string(P::label().c_str()) << " " << Q::label().c_str());
+  INFO(std::string(P::label().c_str()) << " " << std::string(Q::label().c_str()));
   rng g(7);
   for (const auto& [rows, cols] : shapes<P, Q>()) {
     CAPTURE(rows);

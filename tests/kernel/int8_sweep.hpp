@@ -53,7 +53,7 @@ void compare_int8(std::size_t rows, std::size_t cols, std::size_t tokens, thread
 
 template <class Isas, class A, class P, class Q>
 void sweep_int8() {
-  INFO(std::string(P::label().c_str()) << " " << Q::label().c_str() << " group " << A::group);
+  INFO(std::string(P::label().c_str()) << " " << std::string(Q::label().c_str()) << " group " << A::group);
   using l = layout<P, Q>;
   const std::size_t u = l::cell_cols, b = P::unit_rows;
   thread_pool pool(3);

@@ -55,7 +55,7 @@ void compare(std::size_t rows, std::size_t cols, std::size_t tokens, thread_pool
 
 template <class Isas, class P, class Q>
 void sweep() {
-  INFO(std::string(P::label().c_str()) << " " << Q::label().c_str());
+  INFO(std::string(P::label().c_str()) << " " << std::string(Q::label().c_str()));
   using l = layout<P, Q>;
   const std::size_t u = l::cell_cols, b = P::unit_rows;
   thread_pool pool(3);

@@ -45,6 +45,17 @@ struct avx512_vnni {
   }
   static constexpr name label() { return name("avx512vnni"); }
 };
+/// The same with dot products of bf16 pairs (Cooper Lake, Zen 4 and later): bf16 activations.
+struct avx512_bf16 {
+  static bool available() {
+#if defined(__x86_64__)
+    return avx512::available() && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+  }
+  static constexpr name label() { return name("avx512bf16"); }
+};
 
 /// 128-bit vectors with dot products of bytes (Armv8.2 with FEAT_DotProd: Cortex-A76, Neoverse N1 and later):
 /// exact and int8 activations. Recognised on Linux.

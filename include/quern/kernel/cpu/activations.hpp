@@ -9,6 +9,7 @@
 #include <quern/core/half.hpp>
 #include <quern/core/span2.hpp>
 #include <quern/quant/bits.hpp>
+#include <type_traits>
 
 namespace quern::inline v0 {
 
@@ -96,15 +97,6 @@ struct activation_layout {
   constexpr std::size_t bytes() const { return 64 + (tiled() ? tile_sums(sum_levels) : tables(3)); }
 };
 
-/// Bytes of memory that prepared activations need.
-template <class A>
-constexpr std::size_t activation_bytes(std::size_t tokens, std::size_t cols) {
-  if constexpr (is_int8<A>)
-    return activation_layout{tokens, cols, A::group}.bytes();
-  else
-    return 0;
-}
-
 /// Prepared activations in somebody's memory; trivially copyable. Made by `prepare`.
 template <class A>
 struct activation_view {
@@ -140,6 +132,37 @@ struct activation_view {
     return static_cast<float>(codes(t)[c]) * scales(t)[A::group == 0 ? 0 : c / A::group];
   }
 };
+/// Activations rounded to bf16 (relative error .0017, outliers or not), for GEMV: half of the multiplications of
+/// float. Inputs 4i .. 4i + 3 are stored in the order 0, 2, 1, 3, as pairs for dot products; sums of the rounded
+/// inputs are kept for every 16, 32, 64 and 128.
+template <>
+struct activation_view<bf16> {
+  activation_layout shape;  ///< its `group` has no meaning
+  span2<const float> source;
+  std::byte* memory = nullptr;
+
+  static constexpr std::size_t bytes(const activation_layout& s) {
+    std::size_t n = activation_layout::up(s.tokens * s.stride() * 2, 64);
+    for (int i = 0; i < activation_layout::sum_levels; ++i)
+      n += activation_layout::up(s.tokens * s.sums(i) * sizeof(float), 64);
+    return n;
+  }
+  std::size_t tokens() const { return shape.tokens; }
+  std::size_t cols() const { return shape.cols; }
+  std::uint16_t* codes(std::size_t t) const {
+    return reinterpret_cast<std::uint16_t*>(memory) + t * shape.stride();
+  }
+  float* sums(int level, std::size_t t) const {
+    std::size_t at = activation_layout::up(shape.tokens * shape.stride() * 2, 64);
+    for (int i = 0; i < level; ++i)
+      at += activation_layout::up(shape.tokens * shape.sums(i) * sizeof(float), 64);
+    return reinterpret_cast<float*>(memory + at) + t * shape.sums(level);
+  }
+  float value(std::size_t t, std::size_t c) const {
+    constexpr std::size_t place[] = {0, 2, 1, 3};
+    return to_float(bf16{codes(t)[c / 4 * 4 + place[c % 4]]});
+  }
+};
 /// Exact activations.
 template <>
 struct activation_view<float> {
@@ -148,6 +171,17 @@ struct activation_view<float> {
   std::size_t cols() const { return source.cols(); }
   float value(std::size_t t, std::size_t c) const { return source(t, c); }
 };
+
+/// Bytes of memory that prepared activations need: the workspace of a multiplication.
+template <class A>
+constexpr std::size_t workspace_bytes(std::size_t tokens, std::size_t cols) {
+  if constexpr (is_int8<A>)
+    return activation_layout{tokens, cols, A::group}.bytes();
+  else if constexpr (std::is_same_v<A, bf16>)
+    return activation_view<bf16>::bytes({tokens, cols, 32});
+  else
+    return 0;
+}
 
 /// Tokens of the tile that starts at token @p first of @p tokens: 12, or 8 and 4 so that few are completed.
 constexpr std::size_t tile_tokens(std::size_t tokens, std::size_t first) {

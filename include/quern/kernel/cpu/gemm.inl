@@ -1,21 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Many tokens times a packed matrix. Included after gemv_int8.inl. 16 (or 32) rows of up to 1024 inputs are
-// decoded to bytes in a panel on the stack, which every tile of tokens then multiplies with: decoding is shared
-// by all tokens, the panel stays in the first or second level of cache, and pruned blocks are not in it.
-
-/// Inputs in a panel.
-inline constexpr int panel_inputs = 2048;
-
-/// Decoded weights of Vectors * 16 rows. Word k holds four inputs of 16 rows: bytes of value + 128 where `dot`
-/// takes unsigned bytes, else signed values.
-template <int Vectors, int Segments>
-struct panel {
-  alignas(64) int word[panel_inputs / 4][Vectors][lanes];
-  alignas(64) float scale[Segments][Vectors][lanes];
-  alignas(64) float offset[Segments][Vectors][lanes];  // divided by -128, as sums of inputs are times -128
-  std::uint32_t start[panel_inputs / 16];              // input at which a segment starts
-  int segments;
-};
+// Many tokens times a packed matrix. Included after gemv_int8.inl and panel.inl. 16 (or 32) rows of up to 2048
+// inputs are decoded to bytes in a panel on the stack (at most 65 KB), which every tile of tokens then multiplies
+// with: decoding is shared by all tokens, the panel stays in the second level of cache, and pruned blocks are not
+// in it.
 
 /// MR tokens times a panel: y += .. . Weighted: every segment has scales of its own; Grouped: so have the
 /// inputs.
@@ -93,186 +80,25 @@ template <int MR, int Vectors, bool Weighted, bool Grouped, bool Offset, class P
 }
 
 template <class P, class Q, class A>
-struct int8_batch {
-  using l = layout<P, Q>;
-  using plan = int8_plan<P, Q, A::group>;
-  static constexpr bool weighted = !plan::premultiplied, grouped = A::group > 0, offset = plan::batch_offset;
+struct int8_batch : panel_decoder<P, Q, A> {
+  using decoder = panel_decoder<P, Q, A>;
+  using typename decoder::l;
+  using typename decoder::plan;
+  template <int V>
+  using panel_type = typename decoder::template panel_type<V>;
+  using decoder::w;
+  static constexpr bool weighted = decoder::weighted, grouped = decoder::grouped, offset = decoder::offset;
   static constexpr bool integers = !weighted && !grouped && !offset;
   /// Registers of 16 rows: two where they share their columns and their sums are integers.
   static constexpr int vectors =
       integers && (P::kind != survivors::listed || P::unit_rows % 32 == 0) ? batch_vectors : 1;
-  static constexpr int segments = weighted || offset ? panel_inputs / plan::batch_segment : 1;
   /// Slots of a tile that fill a panel.
   static constexpr int slots = panel_inputs / l::cell_cols;
-  template <int Vectors>
-  using panel_type = panel<Vectors, segments>;
 
-  const matrix_view<P, Q>& w;
   const activation_view<A>& a;
   const span2<float>& y;
   std::size_t next_first[2] = {}, next_cells = 0;
   int next_count = 0;
-
-  /// Four weights of 16 rows as bytes.
-  struct byte_form {
-    i32x16 minus;       // what is added to every byte: -zero, times the multiplier, and the bias
-    i32x16 multiplier;  // in every 16-bit word
-  };
-  static inline byte_form form(const slot_params& p) {
-    byte_form f{zero_int(), zero_int()};
-    i32x16 z = zero_int();
-    if constexpr (Q::bits == 8 || Q::zero_bits == 16)
-      z = broadcast(centre);
-    else if constexpr (Q::zero_bits > 0)
-      z = p.zero_code;
-    else
-      z = broadcast(1 << (Q::bits - 1));
-    if constexpr (plan::premultiplied) {
-      f.multiplier = either(p.multiplier, shift_left(p.multiplier, 16));
-      z = multiply_words(z, p.multiplier);
-    }
-    static constexpr std::int8_t low_byte[16] = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
-    f.minus =
-        shuffle_bytes(add(broadcast(dot_takes_bytes ? 128 : 0), negate(z)), broadcast_quarter(low_byte));
-    return f;
-  }
-  /// The code that becomes 0 where the rest is an offset.
-  static constexpr int centre = Q::bits == 8 ? 128 : 0;
-  static inline i32x16 bytes(i32x16 codes, const byte_form& f) {
-    if constexpr (plan::premultiplied)
-      codes = either(multiply_words(both(codes, 0x00ff00ff), f.multiplier),
-                     multiply_words(both(codes, static_cast<int>(0xff00ff00u)), f.multiplier));
-    return add_bytes(codes, f.minus);
-  }
-  static inline f32x16 scale_of(const slot_params& p) {
-    if constexpr (Q::row_scaled)
-      return to_float(p.multiplier);
-    else
-      return p.scale;
-  }
-  /// -1/128 of what scale * byte leaves out.
-  static inline f32x16 offset_of(const slot_params& p) {
-    if constexpr (Q::zero_bits == 16)
-      return multiply(p.offset, broadcast(-1.0f / 128));
-    else if constexpr (offset)
-      return multiply(multiply(scale_of(p), to_float(add(p.zero_code, broadcast(-centre)))),
-                      broadcast(1.0f / 128));
-    else
-      return zero();
-  }
-
-  /// Decodes a slot of 16 rows that share their columns to words from `at` on.
-  template <int V>
-  inline void decode_shared(panel_type<V>& out, int v, std::size_t first, int at) {
-    const slot<true> cells = full_slot(first);
-    const std::byte* const plane[3] = {w[stream::codes], w[stream::codes1], w[stream::codes2]};
-    const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
-    constexpr int words = l::cell_codes / l::runs_per_cell / 4;
-#pragma GCC unroll 8
-    for (int j = 0; j < l::runs_per_cell; ++j) {
-      const slot_params p = params_in<Q, l::runs_per_cell>(w[stream::scale], w[stream::zero], cells, j);
-      const byte_form f = form(p);
-#pragma GCC unroll 32
-      for (int k = j * words; k < (j + 1) * words; ++k) store(out.word[at + k][v], bytes(codes.bytes(k), f));
-      if constexpr (weighted) {
-        constexpr int per_run = Q::run / plan::segment;
-        for (int i = 0; i < per_run; ++i) {
-          const int s = at * 4 / plan::segment + j * per_run + i;
-          store(out.scale[s][v], scale_of(p));
-          if constexpr (offset) store(out.offset[s][v], offset_of(p));
-        }
-      }
-    }
-  }
-  /// N:M codes go to their places among zeros.
-  template <int V>
-  inline void decode_positions(panel_type<V>& out, int v, std::size_t tile, std::size_t u, int at) {
-    const slot<true> cells = full_slot((tile * l::cells_per_row(w.cols()) + u) * lanes);
-    const std::byte* const plane[3] = {w[stream::codes], w[stream::codes1], w[stream::codes2]};
-    const std::byte* position_plane[3];
-    for (int i = 0; i < plane_count(l::position_bits); ++i)
-      position_plane[i] = w[stream::index] + matrix_view<P, Q>::position_plane(w.cells(), i);
-    const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
-    const auto places = codes_at<l::position_bits, l::cell_codes>(position_plane, cells);
-    const std::size_t runs = l::runs(w.cols());
-    slot_params p{};
-    byte_form f{};
-    // `minus` holds the bias, which the zeros between the codes need too.
-    const i32x16 bias = broadcast(dot_takes_bytes ? static_cast<int>(0x80808080u) : 0);
-#pragma GCC unroll 32
-    for (int word = 0; word < l::cell_cols / 4; ++word) {
-      const std::size_t column = u * l::cell_cols + static_cast<std::size_t>(4 * word);
-      if (word == 0 || 4 * word % plan::segment == 0) {
-        std::size_t run = column / Q::run;
-        if (run >= runs) run = runs - 1;  // a completed part: its inputs are zero
-        p = params_in<Q, 1>(w[stream::scale], w[stream::zero], full_slot((tile * runs + run) * lanes), 0);
-        f = form(p);
-        if constexpr (weighted) {
-          const int s = (at + word) * 4 / plan::segment;
-          store(out.scale[s][v], scale_of(p));
-          if constexpr (offset) store(out.offset[s][v], offset_of(p));
-        }
-      }
-      i32x16 sum = zero_int();
-      // The windows that this word touches.
-      constexpr int n = P::keep, m = P::of;
-      for (int k = 4 * word / m * n; k < (4 * word + 3) / m * n + n; ++k) {
-        i32x16 value = flip_bias(bytes(codes.bytes(k / 4), f));
-        value = bits_of(value, k % 4 * 8, 8);
-        // 8 * (place - first input of the word): out of 0..31 shifts everything away.
-        const i32x16 shift = shift_left(add(places[k], broadcast(k / n * m - 4 * word)), 3);
-        sum = either(sum, shift_left_each(value, shift));
-      }
-      store(out.word[at + word][v], flip_by(sum, bias));
-    }
-  }
-  static inline i32x16 flip_bias(i32x16 v) {
-    return dot_takes_bytes ? flip(v, static_cast<int>(0x80808080u)) : v;
-  }
-  static inline i32x16 flip_by(i32x16 v, i32x16 bias) { return add_bytes(v, bias); }
-
-  /// Windows [from, end) of a tile whose rows have units of their own, among zeros.
-  template <int V>
-  inline void decode_masked(panel_type<V>& out, int v, std::size_t tile, std::size_t from, std::size_t end,
-                            std::size_t& first) {
-    constexpr int words = P::unit_cols / 4;
-    for (int k = 0; k < panel_inputs / 4; ++k)
-      store(out.word[k][v], broadcast(dot_takes_bytes ? static_cast<int>(0x80808080u) : 0));
-    if constexpr (weighted)
-      for (int s = 0; s < segments; ++s) {
-        store(out.scale[s][v], zero());
-        if constexpr (offset) store(out.offset[s][v], zero());
-      }
-    static constexpr int row_number[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const std::byte* const plane[3] = {w[stream::codes], w[stream::codes1], w[stream::codes2]};
-    constexpr int row_step = V * lanes;
-    for_each_slot(
-        w, tile, from, end, first, [](std::size_t) {},
-        [&](const auto& cells, std::size_t window, i32x16 unit) {
-          const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
-          unit = add(unit, broadcast(static_cast<int>(window - from) * 16));
-          // Word (unit * words + k), register v, row.
-          const i32x16 at = add(multiply(unit, broadcast(words * row_step)), load(row_number));
-          constexpr int run_words = words / l::runs_per_cell;
-#pragma GCC unroll 8
-          for (int j = 0; j < l::runs_per_cell; ++j) {
-            const slot_params p = params_in<Q, l::runs_per_cell>(w[stream::scale], w[stream::zero], cells, j);
-            const byte_form f = form(p);
-#pragma GCC unroll 16
-            for (int k = j * run_words; k < (j + 1) * run_words; ++k)
-              scatter(out.word[k][v], at, bytes(codes.bytes(k), f), cells.rows());
-            if constexpr (weighted) {
-              constexpr int per_unit = P::unit_cols / plan::segment, per_run = per_unit / l::runs_per_cell;
-              const i32x16 s = add(multiply(unit, broadcast(per_unit * row_step)), load(row_number));
-              for (int i = j * per_run; i < (j + 1) * per_run; ++i) {
-                scatter(reinterpret_cast<int*>(out.scale[i][v]), s, as_int(scale_of(p)), cells.rows());
-                if constexpr (offset)
-                  scatter(reinterpret_cast<int*>(out.offset[i][v]), s, as_int(offset_of(p)), cells.rows());
-              }
-            }
-          }
-        });
-  }
 
   /// Asks for the codes and scales of the next `cells` cells while the batch multiplies with the last ones.
   inline void prefetch_cells(std::size_t first, std::size_t cells) const {
@@ -351,8 +177,8 @@ struct int8_batch {
         for (std::size_t i = j; i < stop; ++i) {
           const int n = static_cast<int>(i - j);
           for (int v = 0; v < V; ++v)
-            decode_shared(p, v, (i * parts + tile % parts + static_cast<std::size_t>(v)) * lanes,
-                          n * l::cell_codes / 4);
+            this->decode_shared(p, v, (i * parts + tile % parts + static_cast<std::size_t>(v)) * lanes,
+                                n * l::cell_codes / 4);
           for (int s = 0; s < per_cell; ++s)
             p.start[n * per_cell + s] = static_cast<std::uint32_t>(
                 w.block_column(i) * l::cell_cols + static_cast<std::size_t>(s * plan::batch_segment));
@@ -384,14 +210,14 @@ struct int8_batch {
         for (int v = 0; v < V; ++v) {
           const std::size_t t = tile + static_cast<std::size_t>(v);
           if constexpr (P::kind == survivors::masked) {
-            decode_masked(p, v, t, u / 16, (stop + 15) / 16, first[v]);
+            this->decode_masked(p, v, t, u / 16, (stop + 15) / 16, first[v]);
           } else {
             for (std::size_t i = u; i < stop; ++i) {
               const int at = static_cast<int>(i - u) * l::cell_cols / 4;
               if constexpr (P::kind == survivors::positions)
-                decode_positions(p, v, t, i, at);
+                this->decode_positions(p, v, t, i, at);
               else
-                decode_shared(p, v, first[v] + i * lanes, at);
+                this->decode_shared(p, v, first[v] + i * lanes, at);
             }
           }
         }
@@ -414,7 +240,7 @@ inline void multiply_int8(const matrix_view<P, Q>& w, std::size_t begin, std::si
   if constexpr (int8_plan<P, Q, A::group>::batches) {
     if (a.shape.tiled()) {
       using batch = int8_batch<P, Q, A>;
-      batch b{w, a, y};
+      batch b{{w}, a, y};
       for (std::size_t tile = begin; tile < end;) {
         if (batch::vectors == 2 && tile + 2 <= end && (P::kind != survivors::listed || tile % 2 == 0)) {
           b.template tiles<batch::vectors>(tile);

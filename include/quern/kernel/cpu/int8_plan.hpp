@@ -77,4 +77,15 @@ constexpr bool has_int8_kernel() {
     return false;
 }
 
+/// Whether bf16 activations can be multiplied with P x Q: codes of 2 or 4 bits, columns shared by 16 rows.
+template <class P, class Q, class A>
+constexpr bool has_bf16_kernel() {
+  using l = layout<P, Q>;
+  return std::is_same_v<A, bf16> && (P::kind == survivors::all || P::kind == survivors::listed) &&
+         (Q::bits == 2 || Q::bits == 4) && !requires {
+    Q::table::values;
+  }
+  &&(Q::run == 16 || Q::run == 32 || Q::run == 64 || Q::run == 128) && 128 % l::cell_cols == 0;
+}
+
 }  // namespace quern::inline v0

@@ -13,18 +13,22 @@
 namespace quern::inline v0 {
 
 /// Tried from left to right; the first that the format supports and the CPU has does the work.
-using default_isas = isa_list<isa::avx512_vnni, isa::avx512, isa::i8mm, isa::neon_dot, isa::scalar>;
+using default_isas =
+    isa_list<isa::avx512_vnni, isa::avx512_bf16, isa::avx512, isa::i8mm, isa::neon_dot, isa::scalar>;
 
 inline namespace QUERN_BUILD {
 
 /// Prepares @p x [tokens x cols] in caller-owned memory: allocates nothing. The result does not depend on the
 /// instruction set. A NaN or infinity makes all outputs that read its group NaN or infinite.
-/// @param memory  activation_bytes<A>(x.rows(), x.cols()) bytes at a 64-byte boundary, which the view then uses
+/// @param memory  workspace_bytes<A>(x.rows(), x.cols()) bytes at a 64-byte boundary, which the view then uses
 template <class A, class Isas = default_isas>
 activation_view<A> prepare(span2<const float> x, std::byte* memory) noexcept {
   activation_view<A> a;
-  if constexpr (is_int8<A>) {
-    a = {{x.rows(), x.cols(), A::group}, x, memory};
+  if constexpr (!std::is_same_v<A, float>) {
+    a.shape = {x.rows(), x.cols(), 32};
+    if constexpr (is_int8<A>) a.shape.group = A::group;
+    a.source = x;
+    a.memory = memory;
     [&]<class... I>(isa_list<I...>) {
       static_cast<void>(([&] {
         if constexpr (kernel<I>::template prepares<A>)
@@ -39,7 +43,7 @@ activation_view<A> prepare(span2<const float> x, std::byte* memory) noexcept {
 }
 
 /// Activations that own their memory; `assign` reuses it and allocates only to grow.
-/// @tparam A  int8_groups<32>, int8_groups<64>, int8_groups<128>, int8_per_token, or float (exact)
+/// @tparam A  int8_groups<32>, int8_groups<64>, int8_groups<128>, int8_per_token, bf16, or float (exact)
 template <class A = int8_groups<32>, class Isas = default_isas>
 class activations {
  public:
@@ -48,7 +52,7 @@ class activations {
   /// @p x [tokens x cols] must stay where it is as long as the view is used: formats without an int8 kernel
   /// read it.
   void assign(span2<const float> x) {
-    const std::size_t need = activation_bytes<A>(x.rows(), x.cols());
+    const std::size_t need = workspace_bytes<A>(x.rows(), x.cols());
     if (need > memory_.size()) memory_ = buffer(need);
     view_ = prepare<A, Isas>(x, memory_.data());
   }

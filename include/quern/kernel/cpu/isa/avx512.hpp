@@ -58,10 +58,41 @@ inline i32x16 dot_signed(i32x16 d, i32x16 w, i32x16 s) {
 // clang-format off
 #include <quern/kernel/cpu/fields.inl>
 #include <quern/kernel/cpu/gemv_int8.inl>
+#include <quern/kernel/cpu/panel.inl>
 #include <quern/kernel/cpu/gemm.inl>
 #include <quern/kernel/cpu/prepare.inl>
 // clang-format on
 }  // namespace cpu_avx512_vnni
+}  // namespace QUERN_BUILD
+}  // namespace quern::inline v0
+QUERN_TARGET_END
+
+QUERN_TARGET_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512bf16,fma")
+namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
+namespace cpu_avx512_bf16 {
+#include <quern/kernel/cpu/isa/x86_512.inl>
+/// Entry (word >> shift) & 31 of the table for both words of every lane.
+inline i32x16 lookup_pairs(const std::uint16_t (&table)[32], i32x16 v, int shift) {
+  return _mm512_permutexvar_epi16(_mm512_srl_epi16(v, _mm_cvtsi32_si128(shift)), _mm512_loadu_si512(table));
+}
+/// s + both products of the pairs of w with one pair of inputs.
+inline f32x16 dot_pairs(f32x16 s, i32x16 w, const std::uint16_t* pair) {
+  int x;
+  std::memcpy(&x, pair, sizeof x);
+  return _mm512_dpbf16_ps(s, reinterpret_cast<__m512bh>(w), reinterpret_cast<__m512bh>(_mm512_set1_epi32(x)));
+}
+/// 16 inputs as bf16, every four in the order 0, 2, 1, 3; returns their sum after rounding.
+inline float store_pairs(std::uint16_t* p, f32x16 v) {
+  const __m256i b = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_permute_ps(v, 0xd8)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), b);
+  return _mm512_reduce_add_ps(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16)));
+}
+// clang-format off
+#include <quern/kernel/cpu/fields.inl>
+#include <quern/kernel/cpu/gemv_bf16.inl>
+// clang-format on
+}  // namespace cpu_avx512_bf16
 }  // namespace QUERN_BUILD
 }  // namespace quern::inline v0
 QUERN_TARGET_END
@@ -108,9 +139,29 @@ struct kernel<isa::avx512_vnni> {
     cpu_avx512_vnni::multiply_int8(w, begin, end, x, y);
   }
 };
+/// 512-bit vectors, bf16 activations.
+template <>
+struct kernel<isa::avx512_bf16> {
+  template <class P, class Q, class A>
+  static constexpr bool supports = has_bf16_kernel<P, Q, A>();
+  template <class A>
+  static constexpr bool prepares = std::is_same_v<A, bf16>;
+
+  template <class A>
+  static void prepare(const activation_view<A>& a) noexcept {
+    cpu_avx512_bf16::prepare_bf16(a);
+  }
+  template <class P, class Q, class A>
+  static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
+                             const activation_view<A>& x, span2<float> y) noexcept {
+    cpu_avx512_bf16::multiply_bf16(w, begin, end, x, y);
+  }
+};
 #else
 template <>
 struct kernel<isa::avx512> : no_kernel {};
+template <>
+struct kernel<isa::avx512_bf16> : no_kernel {};
 template <>
 struct kernel<isa::avx512_vnni> : no_kernel {};
 #endif

@@ -42,6 +42,7 @@ inline constexpr bool dot_takes_bytes = false;
 #include <quern/kernel/cpu/fields.inl>
 #include <quern/kernel/cpu/gemv.inl>
 #include <quern/kernel/cpu/gemv_int8.inl>
+#include <quern/kernel/cpu/panel.inl>
 #include <quern/kernel/cpu/gemm.inl>
 #include <quern/kernel/cpu/prepare.inl>
 // clang-format on
@@ -80,6 +81,7 @@ inline constexpr bool dot_takes_bytes = true;
 // clang-format off
 #include <quern/kernel/cpu/fields.inl>
 #include <quern/kernel/cpu/gemv_int8.inl>
+#include <quern/kernel/cpu/panel.inl>
 #include <quern/kernel/cpu/gemm.inl>
 #include <quern/kernel/cpu/prepare.inl>
 // clang-format on

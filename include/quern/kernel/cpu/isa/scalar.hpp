@@ -87,6 +87,21 @@ inline void store_bytes(std::int8_t* p, i32x16 v) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(v.lane[i]);
 }
 #include <quern/kernel/cpu/prepare.inl>
+inline void prepare_bf16(const activation_view<bf16>& a) {
+  for (std::size_t t = 0; t < a.tokens(); ++t) {
+    for (std::size_t c = 0; c < a.shape.stride(); ++c) {
+      constexpr std::size_t place[] = {0, 2, 1, 3};
+      a.codes(t)[c / 4 * 4 + place[c % 4]] = to_bf16(c < a.cols() ? a.source(t, c) : 0.0f).bits;
+    }
+    for (int level = 0; level < activation_layout::sum_levels; ++level)
+      for (std::size_t i = 0; i < a.shape.sums(level); ++i) {
+        const std::size_t n = activation_layout::sum_width(level);
+        float sum = 0;
+        for (std::size_t c = i * n; c < (i + 1) * n; ++c) sum += a.value(t, c);
+        a.sums(level, t)[i] = sum;
+      }
+  }
+}
 }  // namespace cpu_scalar
 
 /// Portable C++: the oracle of all other instruction sets. Every cell is decoded once and multiplied with all
@@ -97,11 +112,14 @@ struct kernel<isa::scalar> {
   template <class P, class Q, class A>
   static constexpr bool supports = true;
   template <class A>
-  static constexpr bool prepares = is_int8<A>;
+  static constexpr bool prepares = is_int8<A> || std::is_same_v<A, bf16>;
 
   template <class A>
   static void prepare(const activation_view<A>& a) noexcept {
-    cpu_scalar::prepare_int8(a);
+    if constexpr (is_int8<A>)
+      cpu_scalar::prepare_int8(a);
+    else
+      cpu_scalar::prepare_bf16(a);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
