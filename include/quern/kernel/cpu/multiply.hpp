@@ -71,8 +71,16 @@ void multiply(const matrix_view<P, Q>& w, std::span<const float> x, std::span<fl
               Exec&& exec = Exec{}) {
   multiply<Isas>(w, span2<const float>(x.data(), 1, x.size()), span2<float>(y.data(), 1, y.size()), exec);
 }
-template <class Isas = default_isas, class P, class Q, class X, class Y, executor Exec = serial>
-void multiply(const matrix<P, Q>& w, const X& x, Y&& y, Exec&& exec = Exec{}) {
+template <class Isas = default_isas, class P, class Q, class A, executor Exec = serial>
+void multiply(const matrix<P, Q>& w, const activation_view<A>& x, span2<float> y, Exec&& exec = Exec{}) {
+  multiply<Isas>(w.view(), x, y, exec);
+}
+template <class Isas = default_isas, class P, class Q, executor Exec = serial>
+void multiply(const matrix<P, Q>& w, span2<const float> x, span2<float> y, Exec&& exec = Exec{}) {
+  multiply<Isas>(w.view(), x, y, exec);
+}
+template <class Isas = default_isas, class P, class Q, executor Exec = serial>
+void multiply(const matrix<P, Q>& w, std::span<const float> x, std::span<float> y, Exec&& exec = Exec{}) {
   multiply<Isas>(w.view(), x, y, exec);
 }
 

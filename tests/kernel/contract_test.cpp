@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// What multiply() promises besides the right numbers.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <new>
+#include <quern/core/thread_pool.hpp>
+#include <quern/format/pack.hpp>
+#include <quern/format/unpack.hpp>
+#include <quern/kernel/cpu/multiply.hpp>
+
+#include "../formats.hpp"
+#include "../support.hpp"
+
+using namespace quern;
+using namespace quern_test;
+
+namespace {
+std::atomic<std::size_t> allocations{0};
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t n) {
+  ++allocations;
+  if (void* p = std::malloc(n == 0 ? 1 : n)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t n, std::align_val_t a) {
+  ++allocations;
+  const std::size_t to = static_cast<std::size_t>(a);
+  if (void* p = std::aligned_alloc(to, (n + to - 1) / to * to)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+namespace {
+
+template <class P, class Q, class A>
+void no_allocation(std::size_t tokens) {
+  rng g(3);
+  const dense_matrix w = random_matrix(64, 512, g), x = random_matrix(tokens, 512, g);
+  const matrix<P, Q> m = pack<P, Q>(w.view(), random_mask<P>(64, 512, 0.5f, g));
+  dense_matrix y(tokens, 64);
+  buffer memory(workspace_bytes<A>(tokens, 512));
+  const std::size_t before = allocations;
+  const activation_view<A> a = prepare<A>(x.view(), memory.data());
+  multiply(m, a, y.view());
+  CHECK(allocations == before);
+}
+
+/// Relative error of the outputs against those of exact activations.
+template <class A>
+double error_of(const matrix<dense, affine<4, 32>>& w, const dense_matrix& x) {
+  dense_matrix exact(x.rows, w.rows()), y(x.rows, w.rows());
+  multiply(w, x.view(), exact.view());
+  const activations<A> a(x.view());
+  multiply(w, a.view(), y.view());
+  double off = 0, size = 0;
+  for (std::size_t i = 0; i < y.data.size(); ++i) {
+    off += std::pow(static_cast<double>(y.data[i] - exact.data[i]), 2);
+    size += std::pow(static_cast<double>(exact.data[i]), 2);
+  }
+  return std::sqrt(off / size);
+}
+
+}  // namespace
+
+TEST_CASE("kernels allocate nothing: workspace_bytes() tells what a call needs") {
+  for (const std::size_t tokens : {1, 3, 4, 5, 29}) {
+    CAPTURE(tokens);
+    no_allocation<dense, affine<4, 32>, int8_groups<32>>(tokens);
+    no_allocation<bsr<16, 32>, symmetric<4, 16, two_level>, int8_per_token>(tokens);
+    no_allocation<group<16>, affine<4, 16>, int8_groups<128>>(tokens);
+    no_allocation<nm<2, 4>, affine<4, 32>, int8_groups<64>>(tokens);
+    no_allocation<dense, affine<4, 32>, bf16>(tokens);
+    no_allocation<bitmap, affine<4, 16>, float>(tokens);
+  }
+}
+
+TEST_CASE("int8 activations: error by group, with and without outlier channels") {
+  // Rounding to 1/127 of a group's largest input: the expected error of Gaussian inputs is the ratio of
+  // max / 127 / sqrt(12) to sigma, .0049 for groups of 32 (max about 2.1 sigma) and .0085 per token of 4096; the
+  // bounds leave a third.
+  rng g(8);
+  const std::size_t cols = 1024;
+  const dense_matrix w = random_matrix(64, cols, g);
+  const auto m = pack<dense, affine<4, 32>>(w.view());
+  dense_matrix x = random_matrix(8, cols, g);
+  const double of[] = {error_of<int8_groups<32>>(m, x), error_of<int8_groups<64>>(m, x),
+                       error_of<int8_groups<128>>(m, x), error_of<int8_per_token>(m, x),
+                       error_of<bf16>(m, x)};
+  CHECK(of[0] < .0070);
+  CHECK(of[1] < .0078);
+  CHECK(of[2] < .0088);
+  CHECK(of[3] < .0115);
+  CHECK(of[4] < .0030);
+  for (std::size_t t = 0; t < 8; ++t)
+    for (const std::size_t c : {17, 300, 301, 900}) x.view()(t, c) *= 100;
+  const double with[] = {error_of<int8_groups<32>>(m, x), error_of<int8_per_token>(m, x)};
+  CHECK(with[0] < .02);
+  CHECK(with[1] > 3 * with[0]);  // why groups are the default
+  MESSAGE("relative error, Gaussian: groups of 32, 64, 128 ", of[0], " ", of[1], " ", of[2], ", per token ",
+          of[3], ", bf16 ", of[4], "; with outliers x 100: groups of 32 ", with[0], ", per token ", with[1]);
+}
+
+TEST_CASE("a NaN or infinite input does not get lost") {
+  rng g(4);
+  const dense_matrix w = random_matrix(20, 96, g);
+  const auto m = pack<dense, affine<4, 32>>(w.view());
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
+    for (const std::size_t tokens : {1, 6}) {
+      dense_matrix x = random_matrix(tokens, 96, g), y(tokens, 20);
+      x.view()(tokens - 1, 40) = bad;
+      const activations<> a(std::as_const(x).view());
+      multiply(m, a.view(), y.view());
+      for (std::size_t r = 0; r < 20; ++r) {
+        CHECK_FALSE(std::isfinite(y.view()(tokens - 1, r)));
+        if (tokens > 1) CHECK(std::isfinite(y.view()(0, r)));
+      }
+    }
+}
+
+TEST_CASE("inputs and outputs need no alignment") {
+  rng g(6);
+  const dense_matrix w = random_matrix(33, 200, g), x = random_matrix(1, 203, g);
+  const auto m = pack<group<16>, affine<4, 16>>(w.view());
+  std::vector<float> first, y(40);
+  for (std::size_t shift = 0; shift < 3; ++shift) {
+    std::vector<float> moved(x.data.begin(), x.data.begin() + 200);
+    moved.insert(moved.begin(), shift, 0.0f);
+    const span2<const float> in(moved.data() + shift, 1, 200);
+    const activations<> a(in);
+    multiply(m, a.view(), span2<float>(y.data() + shift, 1, 33));
+    const std::vector<float> now(y.begin() + static_cast<std::ptrdiff_t>(shift),
+                                 y.begin() + static_cast<std::ptrdiff_t>(shift) + 33);
+    if (shift == 0) first = now;
+    CHECK(now == first);
+  }
+}
+
+TEST_CASE("work is cut by survivors, and every tile is done once") {
+  rng g(9);
+  const std::size_t rows = 16 * 40, cols = 1024;
+  const dense_matrix w = random_matrix(rows, cols, g);
+  bit_mask mask(rows, cols);
+  for (std::size_t r = 0; r < rows; ++r)  // nearly everything in the last eight tiles
+    for (std::size_t c = 0; c < cols; ++c) mask.set(r, c, r >= 16 * 32 || (r / 16 % 10 == 0 && c < 16));
+  const auto check = [&](const auto& m) {
+    using format = std::remove_cvref_t<decltype(m.view())>;
+    const work_split<typename format::pattern, typename format::quantizer> work(m.view());
+    for (const std::size_t parts : {1, 2, 3, 7, 100}) {
+      CAPTURE(parts);
+      std::size_t next = 0;
+      for (std::size_t i = 0; i < parts; ++i) {
+        const std::size_t from = work.tile(work.size() * i / parts),
+                          to = work.tile(work.size() * (i + 1) / parts);
+        CHECK(from == next);
+        CHECK(to >= from);
+        next = to;
+      }
+      CHECK(next == 40);
+    }
+    return work.tile(work.size() / 2);
+  };
+  // Half of the work begins within the dense tiles, where half of the rows would be tile 20.
+  CHECK(check(pack<group<16>, affine<4, 16>>(w.view(), mask)) >= 34);
+  CHECK(check(pack<bsr<16, 16>, affine<4, 16>>(w.view(), mask)) >= 34);
+  CHECK(check(pack<dense, affine<4, 16>>(w.view())) == 20);
+}
+
+TEST_CASE("an engine's own threads: every part of the same call") {
+  rng g(10);
+  const dense_matrix w = random_matrix(1600, 256, g), x = random_matrix(1, 256, g);
+  const auto m = pack<dense, affine<4, 32>>(w.view());
+  const activations<> a(x.view());
+  dense_matrix whole(1, 1600), parts(1, 1600);
+  multiply(m, a.view(), whole.view());
+  for (float& v : parts.data) v = std::nanf("");
+  for (int i = 0; i < 3; ++i) multiply(m, a.view(), parts.view(), part_of(i, 3));
+  CHECK(whole.data == parts.data);
+}
