@@ -108,10 +108,15 @@ using lane_mask = std::uint16_t;
 [[gnu::always_inline]] inline i32x16 shift_left(i32x16 v, int n) {
   return {{v.q[0] << n, v.q[1] << n, v.q[2] << n, v.q[3] << n}};
 }
+[[gnu::always_inline]] inline int32x4_t shift_right(int32x4_t v, int n) {
+  return vreinterpretq_s32_u32(vreinterpretq_u32_s32(v) >> static_cast<unsigned>(n));
+}
+[[gnu::always_inline]] inline i32x16 shift_right(i32x16 v, int n) {
+  return {{shift_right(v.q[0], n), shift_right(v.q[1], n), shift_right(v.q[2], n), shift_right(v.q[3], n)}};
+}
 [[gnu::always_inline]] inline int32x4_t bits_of(int32x4_t v, int shift, int width) {
-  const uint32x4_t s = vreinterpretq_u32_s32(v) >> static_cast<unsigned>(shift);
-  if (shift + width == 32) return vreinterpretq_s32_u32(s);
-  return vreinterpretq_s32_u32(vandq_u32(s, vdupq_n_u32((1u << width) - 1)));
+  const int32x4_t s = shift_right(v, shift);
+  return shift + width == 32 ? s : vandq_s32(s, vdupq_n_s32((1 << width) - 1));
 }
 [[gnu::always_inline]] inline i32x16 bits_of(i32x16 v, int shift, int width) {
   return {{bits_of(v.q[0], shift, width), bits_of(v.q[1], shift, width), bits_of(v.q[2], shift, width),
@@ -224,6 +229,8 @@ template <int Bytes>
            vreinterpretq_s32_u8(vqtbl4q_u8(bytes, at[2])), vreinterpretq_s32_u8(vqtbl4q_u8(bytes, at[3]))}};
 #endif
 }
+/// Whether a lookup costs less than a mask and a conversion: one instruction, but of several steps on most cores.
+inline constexpr bool lookup_is_cheap = false;
 [[gnu::always_inline]] inline f32x16 lookup(f32x16 table, i32x16 index) {
   return as_float(lookup(as_int(table), index));
 }
