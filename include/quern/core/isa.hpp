@@ -5,7 +5,9 @@
 
 #include <quern/core/config.hpp>
 #include <quern/core/name.hpp>
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
 
@@ -21,6 +23,50 @@ struct scalar {
   static constexpr name label() { return name("scalar"); }
 };
 
+#if defined(__x86_64__)
+/// Features whose names clang 14 does not know, asked of the CPU itself. Whether the system saves their
+/// registers follows from AVX2.
+struct unnamed_features {
+  bool f16c = false, avx_vnni = false;
+  unnamed_features() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid(1, &a, &b, &c, &d) != 0) f16c = (c & bit_F16C) != 0;
+    // Leaf 7 says in EAX how many more parts it has; AVX-VNNI is bit 4 of EAX in part 1.
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && a >= 1 &&
+        __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0)
+      avx_vnni = (a & 1u << 4) != 0;
+  }
+  /// Asked once: on a virtual machine the question takes microseconds.
+  static const unnamed_features& get() {
+    static const unnamed_features found;
+    return found;
+  }
+};
+#endif
+
+/// 256-bit vectors with fused multiply and add (Haswell, Zen and later): exact and int8 activations.
+struct avx2 {
+  static bool available() {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("popcnt") && unnamed_features::get().f16c;
+#else
+    return false;
+#endif
+  }
+  static constexpr name label() { return name("avx2"); }
+};
+/// The same with dot products of bytes (Alder Lake, Zen 5 and later): int8 activations.
+struct avx_vnni {
+  static bool available() {
+#if defined(__x86_64__)
+    return avx2::available() && unnamed_features::get().avx_vnni;
+#else
+    return false;
+#endif
+  }
+  static constexpr name label() { return name("avxvnni"); }
+};
 /// 512-bit vectors with byte, word and mask instructions (Skylake-X, Zen 4 and later): exact activations.
 struct avx512 {
   static bool available() {
