@@ -6,15 +6,17 @@
 // quern::multiply(w_k, a.view(), k);
 
 #include <quern/core/buffer.hpp>
+#include <quern/kernel/cpu/isa/avx2.hpp>
 #include <quern/kernel/cpu/isa/avx512.hpp>
 #include <quern/kernel/cpu/isa/neon.hpp>
 #include <quern/kernel/cpu/isa/scalar.hpp>
 
 namespace quern::inline v0 {
 
-/// Tried from left to right; the first that the format supports and the CPU has does the work.
-using default_isas =
-    isa_list<isa::avx512_vnni, isa::avx512_bf16, isa::avx512, isa::i8mm, isa::neon_dot, isa::scalar>;
+/// Tried from left to right; the first that the format supports and the CPU has does the work. On a CPU with
+/// AVX-512 but without its dot products, int8 activations fall to avx2.
+using default_isas = isa_list<isa::avx512_vnni, isa::avx512_bf16, isa::avx512, isa::avx_vnni, isa::avx2,
+                              isa::i8mm, isa::neon_dot, isa::scalar>;
 
 inline namespace QUERN_BUILD {
 
