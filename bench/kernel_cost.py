@@ -18,7 +18,8 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FORMATS = [("bsr<16, 32>", "affine<4, 32>"), ("group<16>", "affine<4, 16>"), ("group_nm<2, 4, 16>", "affine<4, 16>"),
            ("nm<2, 4>", "affine<4, 32>"), ("dense", "affine<4, 32>"), ("dense", "affine<3, 16, two_level>")]
-ISAS = [("avx512_vnni", "int8_groups<32>"), ("avx512_bf16", "bf16"), ("avx512", "float")]
+ISAS = [("avx512_vnni", "int8_groups<32>"), ("avx512_bf16", "bf16"), ("avx512", "float"),
+        ("avx2", "int8_groups<32>"), ("avx2", "float")]
 UNIT = """#include <quern/kernel/cpu/multiply.hpp>
 #include <quern/pattern/bsr.hpp>
 #include <quern/pattern/dense.hpp>

@@ -19,7 +19,7 @@ TEST_CASE_TEMPLATE("scalar multiply takes bf16 activations", F, QUERN_BF16_FORMA
 TEST_CASE("bf16 activations do not depend on the instruction set") {
   if (!isa::avx512_bf16::available()) return;
   rng g(5);
-  for (const std::size_t cols : {1, 15, 16, 200}) {
+  for (const std::size_t cols : {1u, 15u, 16u, 200u}) {
     const dense_matrix x = random_matrix(3, cols, g);
     const activations<bf16, isa_list<isa::scalar>> a(x.view());
     const activations<bf16, isa_list<isa::avx512_bf16>> b(x.view());

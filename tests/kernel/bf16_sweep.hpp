@@ -23,8 +23,9 @@ void sweep_bf16() {
   INFO(std::string(P::label().c_str()) << " " << std::string(Q::label().c_str()));
   rng g(13);
   thread_pool pool(3);
-  for (const auto& [rows, cols, tokens] : std::vector<std::array<std::size_t, 3>>{
-           {0, 16, 1}, {1, 1, 1}, {17, 63, 2}, {33, 131, 5}, {64, 1100, 4}}) {
+  constexpr std::size_t shapes[][3] = {{0, 16, 1}, {1, 1, 1}, {17, 63, 2}, {33, 131, 5}, {64, 1100, 4}};
+  for (const auto& shape : shapes) {
+    const std::size_t rows = shape[0], cols = shape[1], tokens = shape[2];
     CAPTURE(rows);
     CAPTURE(cols);
     const dense_matrix w = random_matrix(rows, cols, g), x = random_matrix(tokens, cols, g);

@@ -71,7 +71,7 @@ double error_of(const matrix<dense, affine<4, 32>>& w, const dense_matrix& x) {
 }  // namespace
 
 TEST_CASE("kernels allocate nothing: workspace_bytes() tells what a call needs") {
-  for (const std::size_t tokens : {1, 3, 4, 5, 29}) {
+  for (const std::size_t tokens : {1u, 3u, 4u, 5u, 29u}) {
     CAPTURE(tokens);
     no_allocation<dense, affine<4, 32>, int8_groups<32>>(tokens);
     no_allocation<bsr<16, 32>, symmetric<4, 16, two_level>, int8_per_token>(tokens);
@@ -100,7 +100,7 @@ TEST_CASE("int8 activations: error by group, with and without outlier channels")
   CHECK(of[3] < .0115);
   CHECK(of[4] < .0030);
   for (std::size_t t = 0; t < 8; ++t)
-    for (const std::size_t c : {17, 300, 301, 900}) x.view()(t, c) *= 100;
+    for (const std::size_t c : {17u, 300u, 301u, 900u}) x.view()(t, c) *= 100;
   const double with[] = {error_of<int8_groups<32>>(m, x), error_of<int8_per_token>(m, x)};
   CHECK(with[0] < .02);
   CHECK(with[1] > 3 * with[0]);  // why groups are the default
@@ -113,7 +113,7 @@ TEST_CASE("a NaN or infinite input does not get lost") {
   const dense_matrix w = random_matrix(20, 96, g);
   const auto m = pack<dense, affine<4, 32>>(w.view());
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
-    for (const std::size_t tokens : {1, 6}) {
+    for (const std::size_t tokens : {1u, 6u}) {
       dense_matrix x = random_matrix(tokens, 96, g), y(tokens, 20);
       x.view()(tokens - 1, 40) = bad;
       const activations<> a(std::as_const(x).view());
@@ -153,7 +153,7 @@ TEST_CASE("work is cut by survivors, and every tile is done once") {
   const auto check = [&](const auto& m) {
     using format = std::remove_cvref_t<decltype(m.view())>;
     const work_split<typename format::pattern, typename format::quantizer> work(m.view());
-    for (const std::size_t parts : {1, 2, 3, 7, 100}) {
+    for (const std::size_t parts : {1u, 2u, 3u, 7u, 100u}) {
       CAPTURE(parts);
       std::size_t next = 0;
       for (std::size_t i = 0; i < parts; ++i) {

@@ -17,7 +17,7 @@ double use(const std::vector<float>& dense, quern::thread_pool& pool) {
   quern::unpack(w.view(), {back.data(), rows, cols});
   quern::multiply(w, {x.data(), 2, cols}, {y.data(), 2, rows}, pool);
   // int8 activations, of vectors and of a batch.
-  for (const std::size_t tokens : {2, 8}) {
+  for (const std::size_t tokens : {2u, 8u}) {
     std::vector<float> many(tokens * cols, 0.5f), out(tokens * rows);
     const quern::activations<> a(quern::span2<const float>(many.data(), tokens, cols));
     quern::multiply(w.view(), a.view(), quern::span2<float>(out.data(), tokens, rows), pool);

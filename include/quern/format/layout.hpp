@@ -100,7 +100,7 @@ struct layout {
       return "quern::matrix: the quantizer's run must divide the pattern's width, so that a pruned unit "
              "drops its "
              "scales too; choose a run that does";
-    if (P::kind == survivors::positions && Q::run > 0 && Q::run % P::of != 0)
+    if (P::kind == survivors::positions && Q::run > 0 && Q::run % (P::of > 0 ? P::of : 1) != 0)
       return "quern::matrix: the quantizer's run must be a multiple of M, so that no N:M window is split";
     return nullptr;
   }
