@@ -30,8 +30,10 @@ int main(int argc, char** argv) {
   add_int8<bsr<8, 32>, affine<4, 32>>();
   add_int8<bsr<4, 32>, affine<4, 32>>();
   add_int8<group_nm<2, 4, 16>, affine<4, 16>>();
+  add_int8<group_nm<2, 4, 16>, symmetric<4, 16>>();
   add_int8<group_nm<1, 4, 32>, affine<4, 32>>();
   add_int8<group<16>, affine<4, 16>>();
+  add_int8<group<16>, symmetric<4, 16>>();
   add_int8<group<64>, affine<4, 64>>();
   add_int8<nm<2, 4>, affine<4, 32>>();
   add_int8<nm<1, 4>, affine<4, 64>>();
@@ -42,6 +44,10 @@ int main(int argc, char** argv) {
   add_int8<dense, symmetric<8, 32>>();
   add_int8<dense, affine<4, 32, f16_offset>>();
   add<isa::avx512, float, bsr<16, 32>, affine<4, 32>>("gemv", "", shapes);
+  add<isa::avx512, float, bsr<16, 32>, symmetric<4, 32>>("gemv", "", shapes);
+  add<isa::avx512_bf16, bf16, bsr<16, 32>, affine<4, 32>>("gemv", "", shapes);
+  add<isa::avx2, int8_groups<32>, bsr<16, 32>, affine<4, 32>>("gemv", "", shapes);
+  add<isa::avx2, int8_groups<32>, dense, affine<4, 32>>("gemv", "", shapes);
   add_eigen("gemv", shapes);
   return run(argc, argv);
 }

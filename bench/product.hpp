@@ -6,7 +6,7 @@
 // packed matrix, whose copies are rotated through more memory than any cache holds where the shape says so.
 // Quantizing the activations is part of the time. Counters: bits_per_weight; GB/s of packed bytes; stream = GB/s of a
 // plain read of the same memory, measured right after; of_stream = their ratio; GOP/s counted dense, pruned weights
-// included; peak = GOP/s of dot products in registers, measured right after; of_peak = their ratio.
+// included; error = relative error against exact activations; peak = GOP/s of dot products in registers, measured right after; of_peak = their ratio.
 #include <benchmark/benchmark.h>
 
 #include <Eigen/Core>
@@ -42,6 +42,15 @@ void product(benchmark::State& state, shape s) {
   multiply<isa_list<isa::scalar>>(w, few.view(), span2<float>(expected.data(), checked, s.rows), pool);
   for (std::size_t i = 0; i < expected.size(); ++i)
     if (!(std::abs(y[i] - expected[i]) < 0.02f)) return state.SkipWithError("differs from the scalar kernel");
+  // What quantizing the activations costs: relative error of the first tokens against exact ones.
+  multiply(w, span2<const float>(x.data(), checked, s.cols), span2<float>(expected.data(), checked, s.rows),
+           pool);
+  double off = 0, size = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    off += std::pow(static_cast<double>(y[i] - expected[i]), 2);
+    size += std::pow(static_cast<double>(expected[i]), 2);
+  }
+  state.counters["error"] = std::sqrt(off / size);
   std::vector<matrix<P, Q>> copies;
   const std::size_t bytes = w.bytes().total();
   do copies.push_back(w.clone());

@@ -2,19 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds the benchmarks and writes build/release/bench/results.json.
 #   bash bench/run.sh                               everything, 5 repetitions of each, in random order
-#   bash bench/run.sh --quick                       once each, to see that it runs
+#   bash bench/run.sh --quick                       the main formats once each, in less than 3 minutes
 #   bash bench/run.sh --benchmark_filter=group      other arguments go to Google Benchmark
 set -euo pipefail
+cost=()
 source "$(dirname "${BASH_SOURCE[0]}")/../cmake/run_common.sh"
 
 options=(--benchmark_enable_random_interleaving=true --benchmark_repetitions=5
   --benchmark_report_aggregates_only=true --benchmark_min_time=0.2)
 if [ "${1:-}" = --quick ]; then
   shift
-  options=(--benchmark_enable_random_interleaving=true --benchmark_min_time=0.01)
+  options=(--benchmark_enable_random_interleaving=true --benchmark_min_time=0.01
+    '--benchmark_filter=(bsr<16,32>|group<16>/affine|nm<2,4>|dense/affine<4,32>/|eigen).*/N(576|4096)/K.*/M(1|96)/T1')
+  cost=(--quick)
 fi
 
-quern_install ca-certificates cmake ninja-build g++ python3 libeigen3-dev nlohmann-json3-dev libcli11-dev \
+quern_install ca-certificates cmake ninja-build g++ binutils python3 libeigen3-dev nlohmann-json3-dev libcli11-dev \
   libbenchmark-dev
 quern_build bench
 cd "$quern_root/build/release/bench"
@@ -44,4 +47,6 @@ with open(sys.argv[1] + ".new", "w", encoding="utf-8") as f:
     json.dump(merged, f, indent=1)
 os.replace(sys.argv[1] + ".new", sys.argv[1])
 PYTHON
-quern_say "wrote build/release/bench/results.json"
+quern_say "compile time and code size of single kernels"
+python3 "$quern_root/bench/kernel_cost.py" "${cost[@]}" --json kernel_cost.json
+quern_say "wrote build/release/bench/results.json and kernel_cost.json"
