@@ -36,6 +36,8 @@ inline constexpr bool is_int8 = requires {
 /// Tokens that are multiplied as single vectors; more are cut into tiles of 12, 8 or 4.
 inline constexpr std::size_t gemv_tokens = 4;
 
+inline namespace QUERN_BUILD {
+
 /// Where the arrays of prepared activations lie: every one starts at a multiple of 64 bytes.
 ///
 /// Up to `gemv_tokens` tokens, per token: the codes in order, and once more as tables for patterns in which
@@ -191,4 +193,5 @@ constexpr std::size_t tile_tokens(std::size_t tokens, std::size_t first) {
   return 12;
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -48,7 +48,8 @@ inline i32x16 sequence(const std::byte* p, std::size_t first, const slot<Full>& 
     std::memcpy(&v, p + bit / 8, sizeof v);
     v >>= shift;
     // No branch: whether a slot of fewer than 16 cells starts within a byte is random. Full slots never do.
-    if constexpr (Width == 4 && !Full) v |= std::to_integer<std::uint64_t>(p[bit / 8 + 8]) << 1 << (63 - shift);
+    if constexpr (Width == 4 && !Full)
+      v |= std::to_integer<std::uint64_t>(p[bit / 8 + 8]) << 1 << (63 - shift);
     static constexpr int row_number[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     i32x16 at;
     if constexpr (Full)

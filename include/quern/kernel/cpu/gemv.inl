@@ -107,6 +107,7 @@ struct tile_loop {
     const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
     float edge[Tokens][l::cell_codes];
     const float* in[Tokens];
+#pragma GCC unroll 4
     for (int t = 0; t < Tokens; ++t) in[t] = inputs(t, unit * l::cell_codes, edge[t]);
     constexpr int per_run = l::cell_codes / l::runs_per_cell;
     if constexpr (deferred<Q> && per_run % 16 == 0) return shared_deferred<per_run>(cells, codes, in);
@@ -116,6 +117,7 @@ struct tile_loop {
 #pragma GCC unroll 128
       for (int k = j * per_run; k < (j + 1) * per_run; ++k) {
         const f32x16 v = weight<Q>(codes[k], p);
+#pragma GCC unroll 4
         for (int t = 0; t < Tokens; ++t) sum[t] = multiply_add(v, broadcast(in[t][k]), sum[t]);
       }
     }
@@ -127,6 +129,7 @@ struct tile_loop {
 #pragma GCC unroll 8
     for (int j = 0; j < l::runs_per_cell; ++j) {
       f32x16 part[Tokens][2];
+#pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) part[t][0] = part[t][1] = zero();
 #pragma GCC unroll 128
       for (int k = j * PerRun; k < (j + 1) * PerRun; ++k) {
@@ -135,11 +138,13 @@ struct tile_loop {
           v = lookup(load(code_table<Q>.value), codes.unmasked(k));
         else
           v = to_float(add(codes[k], broadcast(-middle_code<Q>)));
+#pragma GCC unroll 4
         for (int t = 0; t < Tokens; ++t)
           part[t][k % 2] = multiply_add(v, broadcast(in[t][k]), part[t][k % 2]);
       }
       const vector_params p = params<l::runs_per_cell>(cells, j);
       const f32x16 offset = multiply_add(p.scale, broadcast(static_cast<float>(middle_code<Q>)), p.offset);
+#pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
         sum[t] = multiply_add(add(part[t][0], part[t][1]), p.scale, sum[t]);
         if constexpr (own_zero) {
@@ -178,6 +183,7 @@ struct tile_loop {
       const auto places = codes_at<l::position_bits, l::cell_codes>(position_plane, cells);
       float edge[Tokens][in_width];
       const float* in[Tokens];
+#pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) in[t] = inputs(t, u * l::cell_cols, edge[t]);
 #pragma GCC unroll 16
       for (int j = 0; j < runs_here; ++j) {
@@ -191,6 +197,7 @@ struct tile_loop {
         for (int k = j * l::cell_codes / runs_here; k < (j + 1) * l::cell_codes / runs_here; ++k) {
           const f32x16 v = weight<Q>(codes[k], p);
           const i32x16 at = places[k];
+#pragma GCC unroll 4
           for (int t = 0; t < Tokens; ++t)
             sum[t] = multiply_add(v, lookup(load(in[t] + k / P::keep * P::of), at), sum[t]);
         }
@@ -206,6 +213,7 @@ struct tile_loop {
     for_each_slot(
         w, tile,
         [&](std::size_t window) {
+#pragma GCC unroll 4
           for (int t = 0; t < Tokens; ++t) fill_table(table[t], x[t], window * window_cols);
         },
         [&](const auto& cells, std::size_t window, i32x16 unit) {
@@ -221,6 +229,7 @@ struct tile_loop {
             for (int k = j * per_run; k < (j + 1) * per_run; ++k) {
               f32x16 v = weight<Q>(codes[k], p);
               if constexpr (!l::uniform) v = keep(v, cells.rows());
+#pragma GCC unroll 4
               for (int t = 0; t < Tokens; ++t)
                 sum[t] = multiply_add(v, lookup(load(table[t][k]), unit), sum[t]);
             }
@@ -243,6 +252,7 @@ inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t tile, const 
                             const span2<float>& y, std::size_t first) {
   tile_loop<P, Q, Tokens> loop{
       w, {}, {}, broadcast(1.0f), {w[stream::codes], w[stream::codes1], w[stream::codes2]}};
+#pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t) {
     loop.x[t] = x.row(first + static_cast<std::size_t>(t));
     loop.sum[t] = zero();
@@ -256,6 +266,7 @@ inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t tile, const 
     loop.positions(tile);
   else
     loop.masked(tile);
+#pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t)
     store_rows(&y(first + static_cast<std::size_t>(t), tile * lanes), loop.sum[t], w.rows() - tile * lanes);
 }

@@ -31,6 +31,7 @@ struct bf16_loop {
         scale_stream(m[stream::scale]),
         zero_stream(m[stream::zero]),
         plane{m[stream::codes], m[stream::codes1], m[stream::codes2]} {
+#pragma GCC unroll 4
     for (int t = 0; t < Tokens; ++t) {
       code[t] = a.codes(token + static_cast<std::size_t>(t));
       input_sum[t] = a.sums(level, token + static_cast<std::size_t>(t));
@@ -46,6 +47,7 @@ struct bf16_loop {
 #pragma GCC unroll 4
     for (int j = 0; j < l::runs_per_cell; ++j) {
       f32x16 part[Tokens][2];
+#pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) part[t][0] = part[t][1] = zero();
 #pragma GCC unroll 32
       for (int c = 0; c < chunks; ++c) {
@@ -56,6 +58,7 @@ struct bf16_loop {
         for (int pair = 0; pair < chunk_codes / 2; ++pair) {
           // Codes 4i + b and 4i + b + 2 lie at bit i * bits of bytes b and b + 2.
           const i32x16 numbers = lookup_pairs(pair_table<Q>.value, v, pair / 2 * Q::bits + pair % 2 * 8);
+#pragma GCC unroll 4
           for (int t = 0; t < Tokens; ++t) {
             const std::uint16_t* const x = code[t] + col + (j * chunks + c) * chunk_codes + 2 * pair;
             part[t][pair % 2] = dot_pairs(part[t][pair % 2], numbers, x);
@@ -70,6 +73,7 @@ struct bf16_loop {
         offset = multiply_add(scale, broadcast(middle), offset);
       else if constexpr (own_zero)
         offset = multiply(scale, add(broadcast(middle), negate(to_float(p.zero_code))));
+#pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
         sum[t] = multiply_add(add(part[t][0], part[t][1]), scale, sum[t]);
         if constexpr (own_zero)
@@ -94,6 +98,7 @@ inline void multiply_bf16_tokens(const matrix_view<P, Q>& w, std::size_t tile, c
     for (std::size_t j = w.begin(tile / parts); j < end; ++j)
       loop.shared((j * parts + tile % parts) * lanes, w.block_column(j));
   }
+#pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t) {
     f32x16 v = loop.sum[t];
     if constexpr (Q::row_scaled) v = multiply(v, load_half(w[stream::row_scale] + tile * lanes * 2));

@@ -74,6 +74,7 @@ struct int8_loop {
         scale_stream(m[stream::scale]),
         zero_stream(m[stream::zero]),
         plane{m[stream::codes], m[stream::codes1], m[stream::codes2]} {
+#pragma GCC unroll 4
     for (int t = 0; t < Tokens; ++t) {
       const std::size_t n = token + static_cast<std::size_t>(t);
       code[t] = a.codes(n);
@@ -86,6 +87,7 @@ struct int8_loop {
   }
   static constexpr int table_number = P::unit_cols == 16 ? 0 : P::unit_cols == 32 ? 1 : 2;
   inline void clear() {
+#pragma GCC unroll 4
     for (int t = 0; t < Tokens; ++t) sum[t] = zero();
   }
 
@@ -130,6 +132,7 @@ struct int8_loop {
         const int segment = s * segments + j;
         if (segment % segments_per_run == 0) p = params(segment / segments_per_run);
         i32x16 d[Tokens], e[Tokens];
+#pragma GCC unroll 4
         for (int t = 0; t < Tokens; ++t) {
           e[t] = zero_int();
           if constexpr (positions_kind)
@@ -142,15 +145,18 @@ struct int8_loop {
           const i32x16 c = codes.bytes(k);
           if constexpr (positions_kind) {
             const i32x16 control = in.control(k);
+#pragma GCC unroll 4
             for (int t = 0; t < Tokens; ++t) {
               const i32x16 x = shuffle_bytes(broadcast_quarter(in.code[t] + Inputs::start(k)), control);
               d[t] = dot_codes(d[t], c, x);
               e[t] = dot(e[t], broadcast(0x01010101), x);
             }
           } else {
+#pragma GCC unroll 4
             for (int t = 0; t < Tokens; ++t) d[t] = dot_codes(d[t], c, in.word(t, k));
           }
         }
+#pragma GCC unroll 4
         for (int t = 0; t < Tokens; ++t) {
           if constexpr (positions_kind) d[t] = add(d[t], zero_times(p, negate(e[t])));
           if constexpr (Q::zero_bits == 16) {
@@ -168,6 +174,7 @@ struct int8_loop {
       f32x16 scale = p.scale;
       if constexpr (Q::row_scaled) scale = plan::merged ? broadcast(1.0f) : to_float(p.multiplier);
       scale = keep_rows<full>(scale, cells);
+#pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
         f32x16 v = scale, x_scale = broadcast(1.0f);
         if constexpr (A::group > 0) {
@@ -214,6 +221,7 @@ struct int8_loop {
     const slot<true> cells = full_slot(first);
     const std::size_t col = unit * l::cell_cols;
     shared_inputs<Tokens> in;
+#pragma GCC unroll 4
     for (int t = 0; t < Tokens; ++t) {
       in.code[t] = code[t] + col;
       in.sum[t] = code_sum[t] + col / plan::segment;
@@ -241,6 +249,7 @@ struct int8_loop {
       const slot<true> cells = full_slot((tile * units + u) * lanes);
       const auto places = codes_at<l::position_bits, l::cell_codes>(position_plane, cells);
       position_inputs<P, decltype(places), Tokens> in{{}, {}, places};
+#pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
         in.code[t] = code[t] + u * l::cell_cols;
         in.scale[t] = input_scale[t] + (A::group == 0 ? 0 : u * l::cell_cols / plan::group);
@@ -264,6 +273,7 @@ struct int8_loop {
     for_each_slot(
         w, tile,
         [&](std::size_t window) {
+#pragma GCC unroll 4
           for (int t = 0; t < Tokens; ++t) {
             const int* const at = table[t] + window * per_window;
             in.code[t] = at;
@@ -291,6 +301,7 @@ inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t tile, const 
     loop.positions(tile);
   else
     loop.masked(tile);
+#pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t) {
     const std::size_t n = token + static_cast<std::size_t>(t);
     f32x16 v = loop.sum[t];

@@ -6,6 +6,7 @@
 #include <quern/kernel/cpu/activations.hpp>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// How a format and activations with one scale per Group inputs (0: per token) are cut into sums of integers.
 template <class P, class Q, int Group>
@@ -88,4 +89,5 @@ constexpr bool has_bf16_kernel() {
   &&(Q::run == 16 || Q::run == 32 || Q::run == 64 || Q::run == 128) && 128 % l::cell_cols == 0;
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -97,7 +97,7 @@ inline i32x16 shuffle_bytes(i32x16 v, i32x16 control) { return _mm512_shuffle_ep
 inline void store_bytes(std::int8_t* p, i32x16 v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(v));
 }
-/// c + a * b for whole numbers of at most 15 bits and sign.
+/// c + a * b for whole numbers of at most 15 bits and sign, one of which is not negative (its high half is 0).
 inline i32x16 multiply_add_short(i32x16 a, i32x16 b, i32x16 c) {
   return _mm512_add_epi32(c, _mm512_madd_epi16(a, b));
 }
