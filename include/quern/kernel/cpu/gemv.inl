@@ -86,6 +86,7 @@ struct tile_loop {
   f32x16 sum[Tokens];
   f32x16 row_scale;
   const std::byte* plane[3];
+  const float* run_sum[Tokens];  // of every run of inputs, or null
 
   template <int Runs, bool Full>
   inline vector_params params(const slot<Full>& s, int run) const {
@@ -110,7 +111,10 @@ struct tile_loop {
 #pragma GCC unroll 4
     for (int t = 0; t < Tokens; ++t) in[t] = inputs(t, unit * l::cell_codes, edge[t]);
     constexpr int per_run = l::cell_codes / l::runs_per_cell;
-    if constexpr (deferred<Q> && per_run % 16 == 0) return shared_deferred<per_run>(cells, codes, in);
+    for (int i = 0; i < plane_count(Q::bits); ++i)
+      for (int line = 0; line < l::cell_codes * plane_width(Q::bits, i) * lanes / 8; line += 64)
+        prefetch(codes.plane[i] + 4096 + line);
+    if constexpr (deferred<Q> && per_run % 16 == 0) return shared_deferred<per_run>(cells, codes, in, unit);
 #pragma GCC unroll 16
     for (int j = 0; j < l::runs_per_cell; ++j) {
       const vector_params p = params<l::runs_per_cell>(cells, j);
@@ -124,7 +128,8 @@ struct tile_loop {
   }
 
   template <int PerRun, class Codes>
-  inline void shared_deferred(const slot<true>& cells, const Codes& codes, const float* const (&in)[Tokens]) {
+  inline void shared_deferred(const slot<true>& cells, const Codes& codes, const float* const (&in)[Tokens],
+                              std::size_t unit) {
     constexpr bool own_zero = Q::zero_bits > 0;
 #pragma GCC unroll 8
     for (int j = 0; j < l::runs_per_cell; ++j) {
@@ -148,12 +153,20 @@ struct tile_loop {
       for (int t = 0; t < Tokens; ++t) {
         sum[t] = multiply_add(add(part[t][0], part[t][1]), p.scale, sum[t]);
         if constexpr (own_zero) {
-          f32x16 total = zero();
-          for (int k = j * PerRun; k < (j + 1) * PerRun; k += 16) total = add(total, load(in[t] + k));
-          sum[t] = multiply_add(offset, broadcast(reduce_add(total)), sum[t]);
+          const float total = run_sum[t] != nullptr
+                                  ? run_sum[t][unit * l::runs_per_cell + static_cast<std::size_t>(j)]
+                                  : sum_of<PerRun>(in[t] + j * PerRun);
+          sum[t] = multiply_add(offset, broadcast(total), sum[t]);
         }
       }
     }
+  }
+
+  template <int Count>
+  static inline float sum_of(const float* p) {
+    f32x16 total = zero();
+    for (int k = 0; k < Count; k += 16) total = add(total, load(p + k));
+    return reduce_add(total);
   }
 
   inline void all(std::size_t tile) {
@@ -247,15 +260,19 @@ struct tile_loop {
   }
 };
 
+/// Sums of runs of inputs that are kept for all tiles of a call.
+inline constexpr std::size_t kept_sums = 1024;
+
 template <int Tokens, class P, class Q>
 inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t tile, const span2<const float>& x,
-                            const span2<float>& y, std::size_t first) {
+                            const span2<float>& y, std::size_t first, const float* sums) {
   tile_loop<P, Q, Tokens> loop{
-      w, {}, {}, broadcast(1.0f), {w[stream::codes], w[stream::codes1], w[stream::codes2]}};
+      w, {}, {}, broadcast(1.0f), {w[stream::codes], w[stream::codes1], w[stream::codes2]}, {}};
 #pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t) {
     loop.x[t] = x.row(first + static_cast<std::size_t>(t));
     loop.sum[t] = zero();
+    loop.run_sum[t] = sums == nullptr ? nullptr : sums + (first + static_cast<std::size_t>(t)) * kept_sums;
   }
   if constexpr (Q::row_scaled) loop.row_scale = load_half(w[stream::row_scale] + tile * lanes * 2);
   if constexpr (P::kind == survivors::all)
@@ -271,10 +288,32 @@ inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t tile, const 
     store_rows(&y(first + static_cast<std::size_t>(t), tile * lanes), loop.sum[t], w.rows() - tile * lanes);
 }
 
+/// Tiles [begin, end).
 template <class P, class Q>
-inline void multiply_exact(const matrix_view<P, Q>& w, std::size_t tile, const span2<const float>& x,
-                           const span2<float>& y) {
-  std::size_t t = 0;
-  for (; t + 4 <= x.rows(); t += 4) multiply_tokens<4>(w, tile, x, y, t);
-  for (; t < x.rows(); ++t) multiply_tokens<1>(w, tile, x, y, t);
+inline void multiply_exact(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
+                           const span2<const float>& x, const span2<float>& y) {
+  using l = layout<P, Q>;
+  constexpr bool shares = deferred<Q> && Q::zero_bits > 0 && Q::run % 16 == 0 &&
+                          (P::kind == survivors::all || P::kind == survivors::listed);
+  float sums[shares ? 4 * kept_sums : 1];
+  const std::size_t runs = l::cells_per_row(w.cols()) * l::runs_per_cell;
+  const bool keep_sums = shares && x.rows() <= 4 && runs <= kept_sums && end - begin > 1;
+  if constexpr (shares)
+    for (std::size_t t = 0; keep_sums && t < x.rows(); ++t)
+      for (std::size_t r = 0; r < runs; ++r) {
+        const std::size_t c = r * Q::run;
+        if (c + Q::run <= w.cols()) {
+          sums[t * kept_sums + r] = tile_loop<P, Q, 1>::template sum_of<Q::run>(x.row(t) + c);
+          continue;
+        }
+        float edge[shares ? Q::run : 1] = {};
+        if (c < w.cols()) std::memcpy(edge, x.row(t) + c, (w.cols() - c) * sizeof(float));
+        sums[t * kept_sums + r] = tile_loop<P, Q, 1>::template sum_of<Q::run>(edge);
+      }
+  const float* const kept = keep_sums ? sums : nullptr;
+  for (std::size_t tile = begin; tile < end; ++tile) {
+    std::size_t t = 0;
+    for (; t + 4 <= x.rows(); t += 4) multiply_tokens<4>(w, tile, x, y, t, kept);
+    for (; t < x.rows(); ++t) multiply_tokens<1>(w, tile, x, y, t, kept);
+  }
 }

@@ -106,7 +106,7 @@ struct kernel<isa::avx2> {
     if constexpr (has_int8_kernel<P, Q, A>())
       cpu_avx2::multiply_int8(w, begin, end, x, y);
     else
-      for (std::size_t tile = begin; tile < end; ++tile) cpu_avx2::multiply_exact(w, tile, x.source, y);
+      cpu_avx2::multiply_exact(w, begin, end, x.source, y);
   }
 };
 /// 256-bit vectors with dot products of bytes, int8 activations.

@@ -118,7 +118,7 @@ struct kernel<isa::avx512> {
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
                              const activation_view<A>& x, span2<float> y) noexcept {
-    for (std::size_t tile = begin; tile < end; ++tile) cpu_avx512::multiply_exact(w, tile, x.source, y);
+    cpu_avx512::multiply_exact(w, begin, end, x.source, y);
   }
 };
 /// 512-bit vectors, int8 activations.

@@ -116,7 +116,7 @@ struct kernel<isa::neon_dot> {
     if constexpr (has_int8_kernel<P, Q, A>())
       cpu_neon::multiply_int8(w, begin, end, x, y);
     else
-      for (std::size_t tile = begin; tile < end; ++tile) cpu_neon::multiply_exact(w, tile, x.source, y);
+      cpu_neon::multiply_exact(w, begin, end, x.source, y);
   }
 };
 /// The same with products of unsigned and signed bytes.
