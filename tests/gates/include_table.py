@@ -33,6 +33,7 @@ SINGLE = {
     "quern/offline.hpp": (INFERENCE | {"dense", "metric", "calib", "compress", "train", "search"},
                           {"quern/quern.hpp", "quern/eigen.hpp"}, set()),
     "quern/core/isa.hpp": (set(), set(), {"system"}),
+    "quern/core/buffer.hpp": (set(), set(), {"system"}),
     "quern/core/openmp.hpp": (set(), set(), {"openmp"}),
     "quern/kernel/cpu/eigen.hpp": (VOCABULARY | {"kernel/cpu"}, set(), {"eigen"}),
 }

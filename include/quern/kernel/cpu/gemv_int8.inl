@@ -288,6 +288,20 @@ struct int8_loop {
   }
 };
 
+/// The sums of a tile to y.
+template <class P, class Q, class A, int Tokens>
+inline void store_tokens(const f32x16 (&sum)[Tokens], const matrix_view<P, Q>& w, std::size_t tile,
+                         const activation_view<A>& a, const span2<float>& y, std::size_t token) {
+#pragma GCC unroll 4
+  for (int t = 0; t < Tokens; ++t) {
+    const std::size_t n = token + static_cast<std::size_t>(t);
+    f32x16 v = sum[t];
+    if constexpr (Q::row_scaled) v = multiply(v, load_half(w[stream::row_scale] + tile * lanes * 2));
+    if constexpr (A::group == 0) v = multiply(v, broadcast(a.scales(n)[0]));
+    store_rows(&y(n, tile * lanes), v, w.rows() - tile * lanes);
+  }
+}
+
 template <int Tokens, class P, class Q, class A>
 inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t tile, const activation_view<A>& a,
                             const span2<float>& y, std::size_t token) {
@@ -301,24 +315,43 @@ inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t tile, const 
     loop.positions(tile);
   else
     loop.masked(tile);
-#pragma GCC unroll 4
-  for (int t = 0; t < Tokens; ++t) {
-    const std::size_t n = token + static_cast<std::size_t>(t);
-    f32x16 v = loop.sum[t];
-    if constexpr (Q::row_scaled) v = multiply(v, load_half(w[stream::row_scale] + tile * lanes * 2));
-    if constexpr (A::group == 0) v = multiply(v, broadcast(a.scales(n)[0]));
-    store_rows(&y(n, tile * lanes), v, w.rows() - tile * lanes);
+  store_tokens(loop.sum, w, tile, a, y, token);
+}
+
+/// Both tiles of a row of blocks of 32 rows at once: one after the other would read every other half kilobyte of
+/// the codes, twice.
+template <int Tokens, class P, class Q, class A>
+inline void multiply_pair(const matrix_view<P, Q>& w, std::size_t tile, const activation_view<A>& a,
+                          const span2<float>& y, std::size_t token) {
+  int8_loop<P, Q, A, Tokens> upper(w, a, token), lower(w, a, token);
+  upper.clear();
+  lower.clear();
+  const std::size_t end = w.begin(tile / 2 + 1);
+  for (std::size_t j = w.begin(tile / 2); j < end; ++j) {
+    const std::size_t column = w.block_column(j);
+    upper.shared(2 * j * lanes, column);
+    lower.shared((2 * j + 1) * lanes, column);
   }
+  store_tokens(upper.sum, w, tile, a, y, token);
+  store_tokens(lower.sum, w, tile + 1, a, y, token);
 }
 
 /// Tiles [begin, end) with the weights decoded for four tokens at a time.
 template <class P, class Q, class A>
 inline void multiply_vectors(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
                              const activation_view<A>& a, const span2<float>& y) {
-  for (std::size_t tile = begin; tile < end; ++tile) {
+  constexpr bool pairs = P::kind == survivors::listed && P::unit_rows == 2 * lanes;
+  for (std::size_t tile = begin; tile < end;) {
+    const bool pair = pairs && tile % 2 == 0 && tile + 1 < end;
+    const auto some = [&]<int Tokens>(std::size_t t) {
+      if constexpr (pairs)
+        if (pair) return multiply_pair<Tokens>(w, tile, a, y, t);
+      multiply_tokens<Tokens>(w, tile, a, y, t);
+    };
     std::size_t t = 0;
-    for (; t + 4 <= a.tokens(); t += 4) multiply_tokens<4>(w, tile, a, y, t);
-    if (t + 2 <= a.tokens()) multiply_tokens<2>(w, tile, a, y, t), t += 2;
-    if (t < a.tokens()) multiply_tokens<1>(w, tile, a, y, t);
+    for (; t + 4 <= a.tokens(); t += 4) some.template operator()<4>(t);
+    if (t + 2 <= a.tokens()) some.template operator()<2>(t), t += 2;
+    if (t < a.tokens()) some.template operator()<1>(t);
+    tile += pair ? 2 : 1;
   }
 }
