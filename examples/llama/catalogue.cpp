@@ -60,7 +60,7 @@ template <class P, class Q, class... I>
 constexpr pair_facts facts_of(isa_list<I...>) {
   using l = layout<P, Q>;
   if constexpr (l::supported)
-    return {l::why_not(),     l::params_in_cells, {kernel<I>::template supports<P, Q>...},
+    return {l::why_not(),     l::params_in_cells, {kernel<I>::template supports<P, Q, float>...},
             l::position_bits, &l::cells,          &l::cells_per_row,
             &l::index_bytes,  &l::bytes};
   else

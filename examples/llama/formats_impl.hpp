@@ -10,6 +10,16 @@
 
 namespace llama {
 
+/// The programs are built for the machine that runs them (-march=native): one instruction set and the oracle, for
+/// each of the many formats, instead of all that this kind of machine may have.
+#if defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512CD__)
+using isas = quern::isa_list<quern::isa::avx512, quern::isa::scalar>;
+#elif defined(__AVX2__) && defined(__FMA__)
+using isas = quern::isa_list<quern::isa::avx2, quern::isa::scalar>;
+#else
+using isas = quern::default_isas;
+#endif
+
 /// From how many vectors on a matrix is decoded to panels and multiplied by Eigen.
 inline constexpr std::size_t panel_batch = 8;
 
@@ -32,7 +42,7 @@ format_ops ops_of() {
     if (x.rows() >= panel_batch)
       multiply_panels(w, x, y, pool);
     else
-      quern::multiply(w, x, y, pool);
+      quern::multiply<isas>(w, x, y, pool);
   };
   o.unpack_rows = [](const packed_view& raw, std::size_t first, span2<float> out) {
     quern::unpack_rows(matrix_view<P, Q>(raw), first, out);
