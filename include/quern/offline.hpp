@@ -18,6 +18,8 @@
 #include <quern/dense/matrix.hpp>
 #include <quern/dense/softmax.hpp>
 #include <quern/metric/cross_entropy.hpp>
+#include <quern/metric/kl.hpp>
 #include <quern/metric/perplexity.hpp>
+#include <quern/metric/top_logits.hpp>
 #include <quern/quern.hpp>
 #include <quern/train/adamw.hpp>
