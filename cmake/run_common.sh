@@ -30,6 +30,8 @@ quern_has() {
     g++-aarch64-linux-gnu) [ "$(uname -m)" = aarch64 ] || command -v aarch64-linux-gnu-g++ ||
       command -v aarch64-linux-gnu-g++-12 ;;
     qemu-user-static) [ "$(uname -m)" = aarch64 ] || command -v qemu-aarch64-static || command -v qemu-aarch64 ;;
+    libopenmpi-dev) command -v mpicxx ;;
+    openmpi-bin) command -v mpirun ;;
     *) return 1 ;;
   esac > /dev/null 2>&1
 }

@@ -8,6 +8,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/../cmake/run_common.sh"
 
 quern_install ca-certificates cmake ninja-build g++ binutils clang clang-format-14 git python3 libeigen3-dev \
   doctest-dev nlohmann-json3-dev libcli11-dev
-quern_install_optional libomp-dev g++-aarch64-linux-gnu qemu-user-static
+quern_install_optional libomp-dev g++-aarch64-linux-gnu qemu-user-static libopenmpi-dev openmpi-bin
 quern_build tests
 exec ctest --test-dir "$quern_root/build/tests" --output-on-failure -j2 "$@"

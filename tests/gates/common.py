@@ -10,8 +10,19 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+
+def mpi_flag():
+    """Where Open MPI keeps mpi.h, which is in no standard folder; the compiler's own folders elsewhere."""
+    if wrapper := shutil.which("mpicxx"):
+        done = subprocess.run([wrapper, "--showme:incdirs"], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and done.stdout.split():
+            return "-isystem" + done.stdout.split()[0]
+    return "-pthread"
+
+
 # header -> the flag that it asks for, and what must then be includable for it to be checked
-FLAGS = {"quern/core/openmp.hpp": ("-fopenmp", "omp.h")}
+FLAGS = {"quern/core/openmp.hpp": ("-fopenmp", "omp.h"), "quern/core/mpi.hpp": (mpi_flag(), "mpi.h")}
 SKIP = 77  # ctest's SKIP_RETURN_CODE of all gates
 
 

@@ -35,6 +35,7 @@ SINGLE = {
     "quern/core/isa.hpp": (set(), set(), {"system"}),
     "quern/core/buffer.hpp": (set(), set(), {"system"}),
     "quern/core/openmp.hpp": (set(), set(), {"openmp"}),
+    "quern/core/mpi.hpp": (set(), set(), {"mpi"}),
     "quern/kernel/cpu/eigen.hpp": (VOCABULARY | {"kernel/cpu"}, set(), {"eigen"}),
 }
 FAMILIES = {
@@ -42,6 +43,7 @@ FAMILIES = {
     "simd": ("immintrin.h", "arm_neon.h"),
     "cuda": ("cuda", "cub/", "mma.h", "vector_types.h", "cooperative_groups"),
     "openmp": ("omp.h",),
+    "mpi": ("mpi.h",),
     "system": ("cpuid.h", "sys/", "fcntl.h", "unistd.h", "windows.h", "io.h"),
 }
 # Too heavy for the headers that every user compiles; the line budget says the same in numbers.
