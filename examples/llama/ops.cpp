@@ -50,7 +50,7 @@ void rmsnorm_backward(span2<const T> x, std::span<const T> gain, std::span<const
     const auto in = eigen_array(x.row(r), x.cols());
     const auto d = eigen_array(dy.row(r), dy.cols());
     const T inverse = inverse_rms[r];
-    dg += d * in * inverse;
+    if (!dgain.empty()) dg += d * in * inverse;
     // With u = x * inverse: du/dx = inverse * (I - u u^T / n).
     const T along = (d * g * in).mean() * inverse * inverse;
     eigen_array(dx.row(r), dx.cols()) += inverse * (d * g - in * along);

@@ -31,7 +31,7 @@ void add(span2<T> a, span2<const T> b);
 /// empty).
 template <class T>
 void rmsnorm(span2<const T> x, std::span<const T> gain, T epsilon, span2<T> y, std::span<T> inverse_rms);
-/// Adds the derivatives to dx and dgain; x and inverse_rms as rmsnorm saw and left them.
+/// Adds the derivatives to dx and dgain (which may be empty); x and inverse_rms as rmsnorm saw and left them.
 template <class T>
 void rmsnorm_backward(span2<const T> x, std::span<const T> gain, std::span<const T> inverse_rms,
                       span2<const T> dy, span2<T> dx, std::span<T> dgain);

@@ -8,7 +8,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <llama/aligned.hpp>
+#include <llama/block_pass.hpp>
 #include <llama/config.hpp>
 #include <llama/ops.hpp>
 #include <quern/core/rng.hpp>
@@ -57,12 +59,37 @@ span2<T> view(std::span<T> flat, const tensor& t) {
   return {flat.data() + t.offset, t.rows, t.cols};
 }
 
+/// The tensors of a model, wherever they lie; `head` is `embedding` where the config is tied. A gradient may leave
+/// out what nobody asks for (see block_tensors).
+template <class T>
+struct model_tensors {
+  span2<T> embedding;
+  std::vector<block_tensors<T>> blocks;
+  std::span<T> output_norm;
+  span2<T> head;
+};
+
+/// The tensors of a flat buffer of layout.size() values.
+template <class T>
+model_tensors<T> tensors_of(std::span<T> flat, const parameters& layout, std::size_t layers) {
+  model_tensors<T> out{view(flat, layout.embedding()), {}, {}, view(flat, layout.head())};
+  const auto vector = [&](const tensor& t) { return flat.subspan(t.offset, t.size()); };
+  for (std::size_t l = 0; l < layers; ++l) {
+    const auto at = [&](slot s) { return view(flat, layout.block(l, s)); };
+    out.blocks.push_back({vector(layout.block(l, slot::attn_norm)), at(slot::attn_q), at(slot::attn_k),
+                          at(slot::attn_v), at(slot::attn_output), vector(layout.block(l, slot::ffn_norm)),
+                          at(slot::ffn_gate), at(slot::ffn_up), at(slot::ffn_down)});
+  }
+  out.output_norm = vector(layout.output_norm());
+  return out;
+}
+
 /// Starting weights: normal with variance 1 / (3 inputs) for linears, divided by 2 * layers for the two that
 /// write to the residual stream; 0.02 for the embedding; norms 1.
 void initialise(const config& c, const parameters& layout, quern::rng& random, std::span<float> weights);
 
 /// Forward and backward pass of one sequence in the calling thread, with the activations it keeps in between.
-/// Memory: about (10 width + 4 ffn + 2 vocab) values per position and layer.
+/// Memory: about (10 width + 4 ffn) values per position and layer, and 2 vocab per position.
 template <class T>
 class sequence_pass {
  public:
@@ -70,29 +97,29 @@ class sequence_pass {
   /// The logits after every position of @p ids (1 .. context of them), [n x vocab]; valid until the next
   /// call.
   /// @throws shape_error for a wrong length or an id that is not below vocab
+  span2<const T> forward(const model_tensors<const T>& weights, std::span<const std::int32_t> ids);
+  /// The same with the weights in one flat buffer. @throws shape_error for a wrong length
   span2<const T> forward(std::span<const T> weights, std::span<const std::int32_t> ids);
   /// Adds to @p gradient what dlogits [n x vocab] makes of the last forward pass, which used the same
   /// weights. Once per forward pass: it consumes the activations.
+  /// @param finished  called with each layer, last to first, when the gradient of its block is whole: blocks may
+  ///                  share one buffer that is emptied here
+  void backward(const model_tensors<const T>& weights, span2<const T> dlogits,
+                const model_tensors<T>& gradient, const std::function<void(std::size_t)>& finished = {});
   void backward(std::span<const T> weights, span2<const T> dlogits, std::span<T> gradient);
   /// A scratch [n x vocab] for the caller's dlogits of the last forward pass.
   span2<T> dlogits() { return {dlogits_.data(), n_, config_.vocab}; }
   const parameters& layout() const { return layout_; }
 
  private:
-  struct block_state {
-    aligned<T> in, normed, q, k, v, attended, mid, normed_mid, gate, up, hidden;  // [context x ...]
-    aligned<T> inverse, inverse_mid, log_sums;  // [context], [heads x context]
-  };
   span2<T> rows(aligned<T>& v, std::size_t cols) const { return {v.data(), n_, cols}; }
-  void block_forward(std::span<const T> weights, std::size_t layer);
-  void block_backward(std::span<const T> weights, std::size_t layer, std::span<T> gradient);
 
   config config_;
   parameters layout_;
-  rope<T> rope_;
-  std::vector<block_state> blocks_;
+  block_workspace<T> space_;
+  std::vector<block_pass<T>> blocks_;
   aligned<T> stream_, normed_, inverse_, logits_, dlogits_;  // after the last block
-  aligned<T> dstream_, dnormed_, dq_, dk_, dv_, dattended_, dhidden_;
+  aligned<T> dstream_;
   std::vector<std::int32_t> ids_;
   std::size_t n_ = 0;
 };
