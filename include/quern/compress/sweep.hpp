@@ -76,7 +76,7 @@ struct sweep_state {
     eigen_matrix<float> scores(at((tall + shape.rows - 1) / shape.rows),
                                at((end - c + shape.cols - 1) / shape.cols));
     score(top, tall, c, end, scores);
-    select_units(scores, shape, top / shape.rows, c / shape.cols, plan.density, plan.over, mask);
+    select_units(view_of(scores), shape, top / shape.rows, c / shape.cols, plan.density, plan.over, mask);
   }
   /// Columns c + 1 .. end - 1 of a band take up what column c lost; @p first is the first one being decided.
   void carry_column(std::size_t top, std::size_t tall, std::size_t first, std::size_t c, std::size_t end) {
@@ -108,7 +108,7 @@ void choose_panel(sweep_state& s, std::size_t first, std::size_t end, Exec& exec
   for_bands(s, exec, [&](std::size_t top, std::size_t tall) {
     s.score(top, tall, first, end, scores.middleRows(s.at(top / s.shape.rows), blocks(tall)));
   });
-  select_units(scores, s.shape, 0, first / s.shape.cols, s.plan.density, s.plan.over, s.mask);
+  select_units(view_of(scores), s.shape, 0, first / s.shape.cols, s.plan.density, s.plan.over, s.mask);
 }
 
 /// Parameters of the run that starts at column @p c for rows [top, top + tall), from the weights that survive
