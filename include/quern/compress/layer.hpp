@@ -17,8 +17,9 @@ enum class rounding { rtn, gptq };
 /// the weights as they have become, where patterns of free density give every 128 columns their share. `best`
 /// is during for patterns without shared rows: SmolLM2-135M with half of its group<16> left (32 windows of 512)
 /// has a mean layer error of .094 and 7.13 nats then, against .106 and 7.62. For blocks of rows a mask chosen
-/// before, over the whole width, was as good or better.
-enum class timing { best, before, during };
+/// before, over the whole width, was as good or better. `given`: W was pruned before, by training for instance,
+/// and what is zero in it stays zero (see surviving_units).
+enum class timing { best, before, during, given };
 
 /// How a layer is compressed.
 struct compress_options {
@@ -65,8 +66,10 @@ result<compressed_layer<Q>> compress_layer(span2<const float> w, const unit_shap
 
   bit_mask mask(w.rows(), w.cols(), p.dense);
   if (!p.dense && !during) {
-    auto chosen = select(unit_scores(w, p, h, options.score, options.unit, exec), p, w.rows(), w.cols(),
-                         options.density, options.over);
+    auto chosen = options.choose == timing::given
+                      ? surviving_units(w, p)
+                      : select(unit_scores(w, p, h, options.score, options.unit, exec), p, w.rows(), w.cols(),
+                               options.density, options.over);
     if (!chosen) return chosen.error();
     mask = std::move(chosen).value();
   }
@@ -91,7 +94,7 @@ result<compressed_layer<Q>> compress_layer(span2<const float> w, const unit_shap
 /// result does not depend on the executor. Time: rows * cols^2 flops for the sweep, and about 100 ns per
 /// weight and core for the grid of 4-bit runs (Zen 5).
 /// @returns an error: the row and column of a weight that is not finite or too large for the scale, a density
-/// that is not 0..1, or shapes that differ
+/// that is not 0..1, shapes that differ, or a given mask that breaks the pattern
 template <sparsity_pattern P, quantizer Q, class Exec = serial>
 result<compressed_layer<Q>> compress_layer(span2<const float> w, const inverse_hessian& h,
                                            const compress_options& options = {}, Exec&& exec = Exec{}) {
