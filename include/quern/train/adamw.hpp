@@ -69,6 +69,55 @@ double global_norm(std::span<const T> values) {
   return std::sqrt(total);
 }
 
+/// The constants of a step in the type of the weights.
+template <class T>
+struct adamw_factors {
+  T beta1, beta2, correct1, correct2, epsilon, rate, keep, scale;
+  adamw_factors(const adamw_options& o, const adamw_step& at)
+      : beta1(static_cast<T>(o.beta1)),
+        beta2(static_cast<T>(o.beta2)),
+        correct1(correction(o.beta1, at.step)),
+        correct2(correction(o.beta2, at.step)),
+        epsilon(static_cast<T>(o.epsilon)),
+        rate(static_cast<T>(at.learning_rate)),
+        keep(T{1} - rate * static_cast<T>(o.weight_decay)),
+        scale(static_cast<T>(at.gradient_scale)) {}
+  static T correction(float beta, std::uint64_t step) {
+    return static_cast<T>(1.0 / (1.0 - std::pow(static_cast<double>(beta), static_cast<double>(step))));
+  }
+};
+
+/// What one weight is moved against, and what its second moment is the mean square of.
+template <class T>
+struct adamw_pull {
+  T direction, squared;
+};
+
+/// The loop that AdamW and its relatives share, over n weights side by side. pull(i, g, mean, w) says where they
+/// differ: g is the scaled gradient, mean the new first moment, w the weight after decoupled decay.
+template <class T, class Pull>
+void adamw_range(const adamw_factors<T>& f, const T* gradient, T* m, T* v, T* weights, std::size_t n,
+                 Pull&& pull) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const T g = f.scale * gradient[i], w = f.keep * weights[i];
+    const T mean = f.beta1 * m[i] + (T{1} - f.beta1) * g;
+    const adamw_pull<T> p = pull(i, g, mean, w);
+    const T square = f.beta2 * v[i] + (T{1} - f.beta2) * p.squared * p.squared;
+    m[i] = mean;
+    v[i] = square;
+    weights[i] = w - f.rate * (p.direction * f.correct1) / (std::sqrt(square * f.correct2) + f.epsilon);
+  }
+}
+
+/// What every optimizer step asks of its arguments.
+inline void check_step(const char* name, std::size_t gradient, std::size_t m, std::size_t v,
+                       std::size_t weights, std::uint64_t step) {
+  require(gradient == weights && m == weights && v == weights, name,
+          ": gradient, m, v and weights must have one length, not ", gradient, ", ", m, ", ", v, " and ",
+          weights);
+  require(step > 0, name, ": steps are counted from 1; pass step + 1");
+}
+
 /// One AdamW step for one group of parameters. With g = gradient_scale * gradient:
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
 ///   w = w - lr * ( (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon) + weight_decay w ).
@@ -78,30 +127,13 @@ double global_norm(std::span<const T> values) {
 template <class T, executor Executor = serial>
 void adamw_update(const adamw_options& options, const adamw_step& at, std::span<const T> gradient,
                   std::span<T> m, std::span<T> v, std::span<T> weights, Executor&& exec = {}) {
-  require(gradient.size() == weights.size() && m.size() == weights.size() && v.size() == weights.size(),
-          "quern::adamw_update: gradient, m, v and weights must have one length, not ", gradient.size(), ", ",
-          m.size(), ", ", v.size(), " and ", weights.size());
-  require(at.step > 0, "quern::adamw_update: steps are counted from 1; pass step + 1");
-  const double power = static_cast<double>(at.step);
-  const T correct1 = static_cast<T>(1.0 / (1.0 - std::pow(static_cast<double>(options.beta1), power)));
-  const T correct2 = static_cast<T>(1.0 / (1.0 - std::pow(static_cast<double>(options.beta2), power)));
-  const T beta1 = static_cast<T>(options.beta1), beta2 = static_cast<T>(options.beta2);
-  const T epsilon = static_cast<T>(options.epsilon), rate = static_cast<T>(at.learning_rate);
-  const T keep = T{1} - rate * static_cast<T>(options.weight_decay),
-          scale = static_cast<T>(at.gradient_scale);
+  check_step("quern::adamw_update", gradient.size(), m.size(), v.size(), weights.size(), at.step);
+  const adamw_factors<T> f(options, at);
   exec.parallel_for(weights.size(), 1 << 14, [&](std::size_t begin, std::size_t end) {
-    const T* const gs = gradient.data();
-    T* const ms = m.data();
-    T* const vs = v.data();
-    T* const ws = weights.data();
-    for (std::size_t i = begin; i < end; ++i) {
-      const T g = scale * gs[i];
-      const T mean = beta1 * ms[i] + (T{1} - beta1) * g;
-      const T square = beta2 * vs[i] + (T{1} - beta2) * g * g;
-      ms[i] = mean;
-      vs[i] = square;
-      ws[i] = keep * ws[i] - rate * (mean * correct1) / (std::sqrt(square * correct2) + epsilon);
-    }
+    adamw_range<T>(f, gradient.data() + begin, m.data() + begin, v.data() + begin, weights.data() + begin,
+                   end - begin, [](std::size_t, T g, T mean, T) {
+                     return adamw_pull<T>{mean, g};
+                   });
   });
 }
 
