@@ -23,3 +23,7 @@
 #include <quern/metric/top_logits.hpp>
 #include <quern/quern.hpp>
 #include <quern/train/adamw.hpp>
+#include <quern/train/distill.hpp>
+#include <quern/train/low_rank.hpp>
+#include <quern/train/mask_update.hpp>
+#include <quern/train/masked_decay.hpp>
