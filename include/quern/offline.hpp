@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Making weights, with Eigen: calibration, pruning, quantization, training, metrics. An engine that only multiplies
-// includes quern/quern.hpp.
+// Making weights, with Eigen: calibration, pruning, quantization, training, search, metrics. An engine that only
+// multiplies includes quern/quern.hpp.
 // quern::hessian h(cols);  h.add(x);                                            // [n x cols] inputs of the layer
 // const auto inverse = quern::invert(h).value();
 // const auto layer = quern::compress_layer<quern::group<16>, quern::affine<4, 16>>(w, inverse).value();
@@ -22,6 +22,10 @@
 #include <quern/metric/perplexity.hpp>
 #include <quern/metric/top_logits.hpp>
 #include <quern/quern.hpp>
+#include <quern/search/baselines.hpp>
+#include <quern/search/checkpoint.hpp>
+#include <quern/search/level_db.hpp>
+#include <quern/search/share.hpp>
 #include <quern/train/adamw.hpp>
 #include <quern/train/distill.hpp>
 #include <quern/train/low_rank.hpp>
