@@ -12,11 +12,12 @@
 #include <string>
 #include <vector>
 
-// Declared, not included: Eigen stays with those who compress (quern/compress/layer.hpp).
+// Declared, not included: Eigen stays with those who compress (quern/compress/layer.hpp) and train.
 namespace quern::inline v0 {
 inline namespace QUERN_BUILD {
 struct inverse_hessian;
-}
+class trained_weight;
+}  // namespace QUERN_BUILD
 struct compress_options;
 }  // namespace quern::inline v0
 
@@ -49,6 +50,10 @@ struct format_ops {
   /// Prunes and rounds with what is known of the inputs (quern::compress_layer), then packs.
   quern::result<packed_matrix> (*compress)(quern::span2<const float>, const quern::inverse_hessian&,
                                            const quern::compress_options&, quern::thread_pool&);
+  /// The matrix in training, where it is now (quern/train/trained_weight.hpp).
+  quern::trained_weight (*train)(const quern::packed_view&);
+  /// Packs what training made of one: nothing is rounded again.
+  quern::result<packed_matrix> (*pack_trained)(const quern::trained_weight&, quern::thread_pool&);
   /// Adds the matrix to a file.
   void (*save)(quern::safetensors_writer&, const std::string& name, const quern::packed_view&);
 };

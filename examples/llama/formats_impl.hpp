@@ -7,6 +7,7 @@
 #include <quern/eigen.hpp>
 
 #include <quern/compress/layer.hpp>
+#include <quern/train/trained_weight.hpp>
 
 namespace llama {
 
@@ -22,6 +23,16 @@ using isas = quern::default_isas;
 
 /// From how many vectors on a matrix is decoded to panels and multiplied by Eigen.
 inline constexpr std::size_t panel_batch = 8;
+
+/// Packs codes as they are and keeps the matrix alive.
+template <class P, class Q>
+quern::result<packed_matrix> packed_codes(const quern::coded_matrix<Q>& codes, const quern::bit_mask& mask,
+                                          quern::thread_pool& pool) {
+  auto m = quern::try_pack<P, Q>(codes, &mask, pool);
+  if (!m) return m.error();
+  auto owner = std::make_shared<quern::matrix<P, Q>>(std::move(*m));
+  return packed_matrix{find_format(P::label().c_str(), Q::label().c_str()), owner->view().raw(), owner};
+}
 
 template <class P, class Q>
 format_ops ops_of() {
@@ -57,10 +68,19 @@ format_ops ops_of() {
                   thread_pool& pool) -> result<packed_matrix> {
     const auto layer = compress_layer<P, Q>(w, h, options, pool);
     if (!layer) return layer.error();
-    auto m = try_pack<P, Q>(layer->codes, &layer->mask, pool);
-    if (!m) return m.error();
-    auto owner = std::make_shared<matrix<P, Q>>(std::move(*m));
-    return packed_matrix{find_format(P::label().c_str(), Q::label().c_str()), owner->view().raw(), owner};
+    return packed_codes<P>(layer->codes, layer->mask, pool);
+  };
+  o.train = [](const packed_view& raw) {
+    bit_mask keep;
+    coded_matrix<Q> codes = unpack_codes(matrix_view<P, Q>(raw), &keep);
+    return trained_weight::start<Q>(codes.rows(), codes.cols(), std::move(keep),
+                                    [&](std::size_t r) { return codes.row(r); });
+  };
+  o.pack_trained = [](const trained_weight& w, thread_pool& pool) -> result<packed_matrix> {
+    coded_matrix<Q> codes(w.rows(), w.cols());
+    for (std::size_t r = 0; r < w.rows(); ++r) codes.row_scale(r) = w.store<Q>(r, codes.row(r));
+    if (const auto ok = check_codes(codes); !ok) return ok.error();
+    return packed_codes<P>(codes, w.keep(), pool);
   };
   o.save = [](safetensors_writer& out, const std::string& name, const packed_view& raw) {
     add_packed(out, name, matrix_view<P, Q>(raw));
