@@ -3,10 +3,14 @@
 //   compress smollm2.gguf --pattern "group<16>" --quantizer "affine<4,16>" --density 0.5 --text
 //   calibration.txt
 //            -o small.safetensors --json small.json
+// With --bqpo every block is trained after it is compressed, with --e2e N all scales end to end (GQSA); such runs can
+// be interrupted (Ctrl-C) and continued with --checkpoint and --resume.
 #include <csignal>
+#include <filesystem>
 #include <llama/cli.hpp>
 #include <llama/compress_model.hpp>
 #include <llama/load.hpp>
+#include <llama/training_cli.hpp>
 #include <map>
 
 namespace {
@@ -16,6 +20,7 @@ volatile std::sig_atomic_t interrupted = 0;
 struct settings {
   std::string model, pattern = "group<16>", quantizer = "affine<4,16>", text, out, json;
   llama::compress_plan plan;
+  llama::training_settings training;
   std::size_t threads = 0;
   bool list = false;
 };
@@ -63,10 +68,43 @@ void add_options(CLI::App& app, settings& s) {
   app.add_option("--keep-dense", s.plan.keep_dense,
                  "regular expression of linears to leave alone (blk.0.attn_q)");
   app.add_flag("--sequential", s.plan.sequential, "calibrate each block on the compressed blocks before it");
+  llama::add_training_options(app, s.training);
   app.add_option("-o,--out", s.out, "safetensors file to write");
   app.add_option("--json", s.json, "file for what was printed");
   app.add_option("--threads", s.threads, "0: all cores");
   app.add_flag("--list", s.list, "list the formats of this program and leave");
+}
+
+/// The end of a progress line: "blk 3 loss 0.0123, 1.2 GB".
+std::string note_of(const std::string& what, double loss) {
+  char text[96];
+  std::snprintf(text, sizeof text, "%s loss %.4f, %.1f GB", what.c_str(), loss,
+                static_cast<double>(llama::peak_memory()) / 1e9);
+  return text;
+}
+
+int stopped(const settings& s) {
+  std::fprintf(stderr, "compress: interrupted; %s\n",
+               s.training.checkpoint.empty() ? "nothing was written" : "continue with --resume");
+  return 1;
+}
+
+/// The second stage. @returns its report
+llama::tune_report tune(settings& s, llama::model& m, std::span<const std::int32_t> ids,
+                        quern::thread_pool& pool) {
+  llama::tune_plan plan = s.training.end_to_end;
+  plan.context = s.plan.context;
+  plan.tune.seed = s.training.seed + 1;
+  if (!s.training.checkpoint.empty()) plan.checkpoint = s.training.checkpoint + ".e2e";
+  plan.resume = s.training.resume && std::filesystem::exists(plan.checkpoint);
+  std::optional<llama::model> dense;
+  if (plan.distill > 0) dense = llama::load(s.model, pool).value();
+  llama::progress bar("e2e step", plan.tune.steps);
+  const auto progress = [&](std::uint64_t step, const quern::tune_step& r) {
+    bar.at(step, note_of("", r.loss));
+    return interrupted == 0;
+  };
+  return llama::tune_model(m, dense ? &*dense : nullptr, ids, plan, pool, progress).value();
 }
 
 int compress(settings& s) {
@@ -75,33 +113,59 @@ int compress(settings& s) {
                  " is not compiled into this program; --list shows what is");
   quern::require(!s.model.empty() && !s.text.empty() && !s.out.empty(),
                  "compress: a model, --text and -o are needed; see --help");
+  quern::require(!s.training.resume || !s.training.checkpoint.empty(),
+                 "compress: --resume needs --checkpoint");
   const llama::stopwatch watch;
   quern::thread_pool pool(s.threads);
   llama::model m = llama::load(s.model, pool, {.packed = true}).value();
   const llama::tokenizer words = llama::load_tokenizer(s.model).value();
-  const std::vector<std::int32_t> ids = words.encode(llama::read_text(s.text));
+  const std::vector<std::int32_t> ids = llama::draw_windows(words.encode(llama::read_text(s.text)),
+                                                            s.plan.context, s.plan.windows, s.training.seed)
+                                            .value();
+  s.training.blocks.bqpo.seed = s.training.seed + 1;
+  if (s.training.bqpo) s.plan.training = s.training.blocks;
+  s.plan.checkpoint = s.training.checkpoint;
+  s.plan.resume = s.training.resume && std::filesystem::exists(s.plan.checkpoint);
 
-  nlohmann::ordered_json linears = nlohmann::ordered_json::array();
+  nlohmann::ordered_json linears = nlohmann::ordered_json::array(), blocks = linears;
   const llama::compress_report r = [&] {
-    llama::progress bar("linear", m.shape.layers * std::size(llama::block_linears));
+    const std::size_t total = m.shape.layers * std::size(llama::block_linears);
+    llama::progress bar("linear", total);
+    std::size_t at = 0;
+    s.plan.on_step = [&](std::size_t layer, std::size_t step, std::size_t steps, double loss) {
+      bar.at(at, note_of("blk " + std::to_string(layer) + " step " + std::to_string(step) + " of " +
+                             std::to_string(steps),
+                         loss));
+    };
     const auto progress = [&](const llama::compressed_linear& l) {
-      linears.push_back({{"name", l.name}, {"error", l.error}, {"bytes", l.bytes}, {"kept", l.kept}});
-      bar.at(linears.size());
+      at = std::max(at, l.layer * std::size(llama::block_linears)) + 1;
+      bar.at(at);
       return interrupted == 0;
     };
     return llama::compress_model(m, ids, s.plan, pool, progress).value();
   }();
-  if (r.interrupted) {
-    std::fprintf(stderr, "compress: interrupted; nothing was written\n");
-    return 1;
-  }
+  if (r.interrupted) return stopped(s);
+  for (const llama::compressed_linear& l : r.linears)
+    linears.push_back({{"name", l.name}, {"error", l.error}, {"bytes", l.bytes}, {"kept", l.kept}});
+  for (const quern::bqpo_report& b : r.blocks)
+    blocks.push_back(
+        {{"before", b.before}, {"after", b.after}, {"steps", b.steps}, {"best_epoch", b.best_epoch}});
+  llama::tune_report tuned;
+  if (s.training.end_to_end.tune.steps > 0) tuned = tune(s, m, ids, pool);
+  if (tuned.interrupted) return stopped(s);
   char note[256];
-  std::snprintf(note, sizeof note, "%s %s density %g, %zu windows of %zu", s.pattern.c_str(),
-                s.quantizer.c_str(), s.plan.options.density, s.plan.windows, s.plan.context);
+  std::snprintf(note, sizeof note, "%s %s density %g, %zu windows of %zu, seed %llu%s, e2e %llu",
+                s.pattern.c_str(), s.quantizer.c_str(), s.plan.options.density, s.plan.windows,
+                s.plan.context, static_cast<unsigned long long>(s.training.seed),
+                s.training.bqpo ? ", bqpo" : "",
+                static_cast<unsigned long long>(s.training.end_to_end.tune.steps));
   llama::save(s.out, m, words, {{"quern.compress", note}}).value();
-  std::printf("%s: %.4f bits per weight in %zu linears, mean relative error %.4f, %.1f MB in all, %.1f min\n",
-              s.out.c_str(), r.bits_per_weight(), r.linears.size(), r.mean_error(),
-              static_cast<double>(m.bytes()) / 1e6, watch.seconds() / 60);
+  std::printf(
+      "%s: %.4f bits per weight in %zu linears, mean relative error %.4f, %.1f MB in all, %.1f min, %.1f "
+      "GB\n",
+      s.out.c_str(), r.bits_per_weight(), r.linears.size(), r.mean_error(),
+      static_cast<double>(m.bytes()) / 1e6, watch.seconds() / 60,
+      static_cast<double>(llama::peak_memory()) / 1e9);
   llama::write_json(s.json, {{"pattern", s.pattern},
                              {"quantizer", s.quantizer},
                              {"density", s.plan.options.density},
@@ -111,6 +175,9 @@ int compress(settings& s) {
                              {"calibration_tokens", r.tokens},
                              {"calibration_seconds", r.calibration_seconds},
                              {"seconds", watch.seconds()},
+                             {"peak_memory", llama::peak_memory()},
+                             {"blocks", blocks},
+                             {"e2e", {{"steps", tuned.steps}, {"first", tuned.first}, {"last", tuned.last}}},
                              {"linears", linears}});
   return 0;
 }

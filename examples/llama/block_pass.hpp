@@ -24,6 +24,14 @@ struct block_tensors {
   span2<T> ffn_gate, ffn_up, ffn_down;
 };
 
+/// The matrix number @p i among tensors, counted as in llama::block_linears.
+template <class T>
+span2<T>& matrix_of(block_tensors<T>& t, std::size_t i) {
+  span2<T>* const all[] = {&t.attn_q,   &t.attn_k, &t.attn_v,  &t.attn_output,
+                           &t.ffn_gate, &t.ffn_up, &t.ffn_down};
+  return *all[i];
+}
+
 /// What all blocks of a thread can share: the table of rotations, and buffers whose contents end with the call.
 /// Memory: about (width + 2 query + 2 kv + ffn) values per position of the context.
 template <class T>

@@ -17,6 +17,9 @@
 #include <quern/io/atomic_file.hpp>
 #include <span>
 #include <string>
+#if defined(__linux__)
+#include <sys/resource.h>
+#endif
 
 namespace llama {
 
@@ -67,7 +70,16 @@ class stopwatch {
   clock::time_point start_ = clock::now();
 };
 
-/// One line on stderr that is written over: "name 3 of 32, 1.2 min left".
+/// The most memory that this process has used so far, in bytes; 0 where the system does not say.
+inline std::size_t peak_memory() {
+#if defined(__linux__)
+  rusage usage{};
+  if (getrusage(RUSAGE_SELF, &usage) == 0) return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
+#endif
+  return 0;
+}
+
+/// One line on stderr that is written over: "name 3 of 32, 1.2 min left, note".
 class progress {
  public:
   progress(std::string name, std::size_t total) : name_(std::move(name)), total_(total) {}
@@ -76,13 +88,14 @@ class progress {
   }
   progress(const progress&) = delete;
   progress& operator=(const progress&) = delete;
-  void at(std::size_t done) {
+  void at(std::size_t done, const std::string& note = {}) {
     const double now = watch_.seconds();
     if (done == 0 || (now - last_ < 0.5 && done < total_)) return;
     last_ = now;
     shown_ = true;
-    std::fprintf(stderr, "\r%s %zu of %zu, %.1f min left ", name_.c_str(), done, total_,
-                 now / static_cast<double>(done) * static_cast<double>(total_ - done) / 60);
+    std::fprintf(stderr, "\r%s %zu of %zu, %.1f min left%s%s ", name_.c_str(), done, total_,
+                 now / static_cast<double>(done) * static_cast<double>(total_ - done) / 60,
+                 note.empty() ? "" : ", ", note.c_str());
     std::fflush(stderr);
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <chrono>
+#include <llama/block_checkpoint.hpp>
 #include <llama/compress_model.hpp>
 #include <llama/packed.hpp>
 #include <quern/calib/layer_error.hpp>
@@ -40,13 +41,49 @@ struct block_moments {
   }
 };
 
-/// Every weight of a linear as floats.
-std::vector<float> values_of(const linear& w, quern::thread_pool& pool) {
-  std::vector<float> out(w.rows() * w.cols());
-  pool.parallel_for(w.rows(), 16, [&](std::size_t first, std::size_t end) {
-    for (std::size_t r = first; r < end; ++r) w.row(r, std::span(out).subspan(r * w.cols(), w.cols()));
-  });
-  return out;
+/// Compresses the linears of a block one after the other.
+quern::result<void> compress_block(block& b, std::size_t layer, const block_moments& moments,
+                                   const compress_plan& plan, const std::regex& keep,
+                                   quern::thread_pool& pool,
+                                   const std::function<bool(const compressed_linear&)>& progress,
+                                   compress_report& report) {
+  quern::eigen_matrix<float> h;
+  std::vector<quern::inverse_hessian> inverse;  // of the current input
+  for (std::size_t i = 0; i < std::size(block_linears); ++i) {
+    const auto begin = clock_type::now();
+    linear& w = b.*block_linears[i].weight;
+    compressed_linear done;
+    done.name = "blk." + std::to_string(layer) + "." + block_linears[i].name;
+    done.layer = layer, done.rows = w.rows(), done.cols = w.cols();
+    const auto failed = [&](const quern::error& e) {
+      return quern::error("llama::compress_model: ", done.name, ": ", e.what());
+    };
+    if (i == 0 || input_of[i] != input_of[i - 1]) {
+      auto factor = quern::invert(moments.sums[input_of[i]], plan.damp);
+      if (!factor) return failed(factor.error());
+      h = moments.sums[input_of[i]].matrix();
+      inverse.clear();
+      inverse.push_back(std::move(*factor));
+    }
+    done.kept = !plan.keep_dense.empty() && std::regex_search(done.name, keep);
+    if (!done.kept) {
+      const std::vector<float> values = values_of(w, pool);
+      const span2<const float> before(values.data(), w.rows(), w.cols());
+      auto packed = plan.format->compress(before, inverse.front(), plan.options, pool);
+      if (!packed) return failed(packed.error());
+      w = packed_linear(std::move(*packed));
+      const std::vector<float> after = values_of(w, pool);
+      done.error = quern::layer_error(before, {after.data(), w.rows(), w.cols()}, h, pool);
+    }
+    done.bytes = w.bytes();
+    done.seconds = since(begin);
+    report.linears.push_back(done);
+    if (progress && !progress(done)) {
+      report.interrupted = true;
+      return {};
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -68,6 +105,22 @@ double compress_report::mean_error() const {
   return count == 0 ? 0 : sum / count;
 }
 
+quern::result<std::vector<std::int32_t>> draw_windows(std::span<const std::int32_t> ids, std::size_t context,
+                                                      std::size_t windows, std::uint64_t seed) {
+  const std::size_t whole = context == 0 ? 0 : ids.size() / context;
+  if (whole < windows || windows == 0)
+    return quern::error("llama::draw_windows: the text has ", ids.size(), " tokens, ", whole,
+                        " whole windows of ", context, "; ", windows,
+                        " are asked for: take a longer text or fewer windows");
+  std::vector<std::int32_t> out;
+  const std::vector<std::size_t> order = quern::sequence_order(seed, 0, whole);
+  for (std::size_t i = 0; i < windows; ++i) {
+    const auto window = ids.subspan((seed == 0 ? i : order[i]) * context, context);
+    out.insert(out.end(), window.begin(), window.end());
+  }
+  return out;
+}
+
 quern::result<compress_report> compress_model(model& m, std::span<const std::int32_t> ids,
                                               const compress_plan& plan, quern::thread_pool& pool,
                                               const std::function<bool(const compressed_linear&)>& progress) {
@@ -85,66 +138,58 @@ quern::result<compress_report> compress_model(model& m, std::span<const std::int
     return quern::error("llama::compress_model: '", plan.keep_dense, "' is not a regular expression");
   }
 
-  // The hidden states between two blocks, of all windows.
-  std::vector<float> stream(plan.windows * n * width), watched;
-  const auto window = [&](std::vector<float>& of, std::size_t i) {
-    return span2<float>(of.data() + i * n * width, n, width);
-  };
+  const bool sequential = plan.sequential || plan.training.has_value();
+  block_checkpoint saved(plan, m, ids.first(plan.windows * n));
+  if (plan.resume)
+    if (const auto ok = saved.read(); !ok) return ok.error();
+
+  // The hidden states between two blocks, of all windows: of the compressed model, or of the dense one where
+  // calibration is not sequential; those of the dense one beside them where blocks are trained.
+  aligned<float> stream(plan.windows * n * width), watched, dense, mid;
+  const auto all = [&](aligned<float>& of) { return span2<float>(of.data(), of.size() / width, width); };
+  const auto window = [&](aligned<float>& of, std::size_t i) { return all(of).rows_of(i * n, n); };
   session run(m, n, pool);
   for (std::size_t i = 0; i < plan.windows; ++i) run.embed(ids.subspan(i * n, n), window(stream, i));
+  if (plan.training) dense = stream;
+  if (plan.training && plan.training->halves) mid.resize(stream.size());
 
   compress_report report;
   report.tokens = plan.windows * n;
   for (std::size_t layer = 0; layer < m.shape.layers; ++layer) {
     block& b = m.blocks[layer];
-    const auto calibrate = clock_type::now();
-    block_moments moments(b, n, plan.sink_weight);
-    run.observe(
-        [&](std::size_t l, const char* name, span2<const float> x) { moments.see(l, name, x, pool); });
-    if (plan.sequential) watched = stream;
-    for (std::size_t i = 0; i < plan.windows; ++i)
-      run.run_block(layer, window(plan.sequential ? watched : stream, i));
-    run.observe({});
-    if (!moments.problem.empty()) return quern::error("llama::compress_model: ", moments.problem);
-    report.calibration_seconds += since(calibrate);
-
-    quern::eigen_matrix<float> h;
-    std::vector<quern::inverse_hessian> inverse;  // of the current input
-    for (std::size_t i = 0; i < std::size(block_linears); ++i) {
-      const auto begin = clock_type::now();
-      linear& w = b.*block_linears[i].weight;
-      compressed_linear done;
-      done.name = "blk." + std::to_string(layer) + "." + block_linears[i].name;
-      done.layer = layer, done.rows = w.rows(), done.cols = w.cols();
-      const auto failed = [&](const quern::error& e) {
-        return quern::error("llama::compress_model: ", done.name, ": ", e.what());
-      };
-      if (i == 0 || input_of[i] != input_of[i - 1]) {
-        auto factor = quern::invert(moments.sums[input_of[i]], plan.damp);
-        if (!factor) return failed(factor.error());
-        h = moments.sums[input_of[i]].matrix();
-        inverse.clear();
-        inverse.push_back(std::move(*factor));
+    std::optional<block_runner> teacher;
+    if (plan.training) teacher.emplace(m, layer, n, pool).run(all(dense), all(mid), pool);
+    if (layer < saved.blocks()) {
+      if (!sequential)
+        for (std::size_t i = 0; i < plan.windows; ++i) run.run_block(layer, window(stream, i));
+      saved.restore(layer, b, report);
+    } else {
+      const auto calibrate = clock_type::now();
+      block_moments moments(b, n, plan.sink_weight);
+      run.observe(
+          [&](std::size_t l, const char* name, span2<const float> x) { moments.see(l, name, x, pool); });
+      if (sequential) watched = stream;
+      for (std::size_t i = 0; i < plan.windows; ++i)
+        run.run_block(layer, window(sequential ? watched : stream, i));
+      run.observe({});
+      if (!moments.problem.empty()) return quern::error("llama::compress_model: ", moments.problem);
+      report.calibration_seconds += since(calibrate);
+      if (const auto ok = compress_block(b, layer, moments, plan, keep, pool, progress, report); !ok)
+        return ok.error();
+      if (report.interrupted) return report;
+      if (plan.training) {
+        const auto trained =
+            train_packed_block(m, layer, *teacher, {all(stream), all(mid), all(dense), n}, *plan.training,
+                               pool, [&](std::size_t step, std::size_t steps, double loss) {
+                                 if (plan.on_step) plan.on_step(layer, step, steps, loss);
+                               });
+        if (!trained)
+          return quern::error("llama::compress_model: ", trained.error().what(), "; ", saved.last_good());
+        report.blocks.push_back(*trained);
       }
-      done.kept = !plan.keep_dense.empty() && std::regex_search(done.name, keep);
-      if (!done.kept) {
-        const std::vector<float> values = values_of(w, pool);
-        const span2<const float> before(values.data(), w.rows(), w.cols());
-        auto packed = plan.format->compress(before, inverse.front(), plan.options, pool);
-        if (!packed) return failed(packed.error());
-        w = packed_linear(std::move(*packed));
-        const std::vector<float> after = values_of(w, pool);
-        done.error = quern::layer_error(before, {after.data(), w.rows(), w.cols()}, h, pool);
-      }
-      done.bytes = w.bytes();
-      done.seconds = since(begin);
-      report.linears.push_back(done);
-      if (progress && !progress(done)) {
-        report.interrupted = true;
-        return report;
-      }
+      if (const auto ok = saved.add(b, layer, report); !ok) return ok.error();
     }
-    if (plan.sequential)
+    if (sequential)
       for (std::size_t i = 0; i < plan.windows; ++i) run.run_block(layer, window(stream, i));
   }
   report.seconds = since(start);

@@ -50,4 +50,12 @@ linear dense_linear(std::vector<float> values, std::size_t rows, std::size_t col
   return linear(dense_weight(std::move(values), rows, cols));
 }
 
+std::vector<float> values_of(const linear& w, quern::thread_pool& pool) {
+  std::vector<float> out(w.rows() * w.cols());
+  pool.parallel_for(w.rows(), 16, [&](std::size_t first, std::size_t end) {
+    for (std::size_t r = first; r < end; ++r) w.row(r, std::span(out).subspan(r * w.cols(), w.cols()));
+  });
+  return out;
+}
+
 }  // namespace llama

@@ -73,5 +73,7 @@ class linear {
 
 /// Dense fp32 weights, multiplied by Eigen. @throws shape_error unless values.size() == rows * cols
 linear dense_linear(std::vector<float> values, std::size_t rows, std::size_t cols);
+/// Every weight of a linear as floats, [rows x cols].
+std::vector<float> values_of(const linear& w, quern::thread_pool& pool);
 
 }  // namespace llama
