@@ -60,6 +60,8 @@ void add_options(CLI::App& app, settings& s) {
          std::map<std::string, timing>{
              {"best", timing::best}, {"before", timing::before}, {"during", timing::during}},
          "when the mask is chosen: best (by pattern), before, during");
+  app.add_option("--refine", o.refine, "steps of masked least squares after compensation; 20 is enough")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--text", s.text, "calibration text");
   app.add_option("--windows", s.plan.windows, "calibration windows, from the start of the text");
   app.add_option("--context", s.plan.context, "tokens of a window");

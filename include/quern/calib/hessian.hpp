@@ -117,6 +117,7 @@ struct inverse_hessian {
   eigen_matrix<float> upper;            ///< [cols x cols] U, upper triangular, (H + damping)^-1 = U^T U
   std::vector<float> diagonal;          ///< [cols] H_cc, undamped: twice the mean square of an input
   std::vector<float> inverse_diagonal;  ///< [cols] [(H + damping)^-1]_cc
+  eigen_matrix<float> damped;           ///< [cols x cols] H + damping, for methods that iterate
   std::size_t cols() const { return diagonal.size(); }
 };
 
@@ -124,8 +125,8 @@ struct inverse_hessian {
 /// rounding to nearest.
 inline inverse_hessian identity_hessian(std::size_t cols) {
   const Eigen::Index n = static_cast<Eigen::Index>(cols);
-  return {eigen_matrix<float>::Identity(n, n), std::vector<float>(cols, 1.0f),
-          std::vector<float>(cols, 1.0f)};
+  return {eigen_matrix<float>::Identity(n, n), std::vector<float>(cols, 1.0f), std::vector<float>(cols, 1.0f),
+          eigen_matrix<float>::Identity(n, n)};
 }
 
 /// Factors (H + damping)^-1 = U^T U, where damping is @p damp times the mean of H's diagonal (SparseGPT,
@@ -151,6 +152,9 @@ inline result<inverse_hessian> invert(const hessian& moments, double damp = 0.01
                  "; give more positions or a larger damp");
   out.diagonal.resize(cols);
   out.inverse_diagonal.resize(cols);
+  const double mean = h.rows() == 0 ? 0 : h.diagonal().mean();
+  out.damped = h.cast<float>();
+  out.damped.diagonal().array() += static_cast<float>(damp * (mean > 0 ? mean : 1.0));  // as cholesky damps
   for (std::size_t c = 0; c < cols; ++c) {
     const Eigen::Index i = static_cast<Eigen::Index>(c);
     out.diagonal[c] = static_cast<float>(h(i, i));

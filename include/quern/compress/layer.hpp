@@ -4,6 +4,7 @@
 // auto layer = quern::compress_layer<p, q>(w, inverse, {.density = 0.5}, pool).value();
 // auto packed = quern::pack<p>(layer.codes, layer.mask, pool);
 
+#include <quern/compress/masked_least_squares.hpp>
 #include <quern/compress/obq.hpp>
 #include <quern/format/layout.hpp>
 
@@ -30,6 +31,8 @@ struct compress_options {
   compensation compensate = compensation::obs;
   rounding round = rounding::gptq;
   timing choose = timing::best;
+  /// Iterations of masked_least_squares between pruning with compensation and rounding; 0: none.
+  int refine = 0;
   grid_search grid = {};
   friend bool operator==(const compress_options&, const compress_options&) = default;
 };
@@ -73,7 +76,8 @@ result<compressed_layer<Q>> compress_layer(span2<const float> w, const unit_shap
     if (!chosen) return chosen.error();
     mask = std::move(chosen).value();
   }
-  if (options.round == rounding::gptq) {
+  const bool refine = repair && options.refine > 0;
+  if (options.round == rounding::gptq && !refine) {
     auto codes = sweep_codes<Q>(w, h, p, mask, !repair, plan, exec);
     if (!codes) return codes.error();
     return compressed_layer<Q>{std::move(codes).value(), std::move(mask)};
@@ -83,7 +87,15 @@ result<compressed_layer<Q>> compress_layer(span2<const float> w, const unit_shap
     repaired = eigen_map(w);
     const span2<float> values(repaired.data(), w.rows(), w.cols());
     if (const auto ok = sweep_in_place(values, h, p, mask, plan, exec); !ok) return ok.error();
+    if (refine)
+      if (const auto ok = masked_least_squares(values, w, h, mask, options.refine, exec); !ok)
+        return ok.error();
     w = values;
+  }
+  if (options.round == rounding::gptq) {
+    auto codes = gptq<Q>(w, h, &mask, options.grid, exec);
+    if (!codes) return codes.error();
+    return compressed_layer<Q>{std::move(codes).value(), std::move(mask)};
   }
   auto codes = round_to_nearest<Q>(w, h, &mask, options.grid, exec);
   if (!codes) return codes.error();
