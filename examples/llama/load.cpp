@@ -26,7 +26,15 @@ struct reader {
       floats;
   /// A matrix in its packed form; a null linear where the file has none and floats are to be read.
   std::function<result<linear>(const std::string& name, std::size_t rows, std::size_t cols)> packed;
+  /// Whether the file says that a half of a block ("blk.3.attn", "blk.3.ffn") is dropped.
+  std::function<bool(const std::string& half)> dropped = [](const std::string&) { return false; };
 };
+
+/// The `__metadata__` key of the dropped halves, separated by blanks.
+constexpr char dropped_key[] = "quern.dropped";
+std::string half_of(std::size_t layer, std::size_t linear) {
+  return "blk." + std::to_string(layer) + (linear < 4 ? ".attn" : ".ffn");
+}
 
 /// GGUF's keys and the fields they fill; read and written through one table.
 struct key {
@@ -85,8 +93,10 @@ result<model> build(const config& c, const reader& read) {
     block& b = m.blocks[l];
     if (auto r = gain(layout.block(l, slot::attn_norm), b.attn_norm); !r) return r.error();
     if (auto r = gain(layout.block(l, slot::ffn_norm), b.ffn_norm); !r) return r.error();
-    for (std::size_t i = 0; i < std::size(linear_slots); ++i)
+    for (std::size_t i = 0; i < std::size(linear_slots); ++i) {
+      if (read.dropped(half_of(l, i))) continue;
       if (auto r = matrix(layout.block(l, linear_slots[i]), b.*block_linears[i].weight); !r) return r.error();
+    }
   }
   if (auto r = gain(layout.output_norm(), m.output_norm); !r) return r.error();
   m.head = m.embedding;
@@ -217,6 +227,9 @@ result<model> load_safetensors(const std::string& path) {
   read.floats = [&](const std::string& name, std::size_t rows, std::size_t cols) {
     return floats_of(*file, path, name, rows, cols);
   };
+  std::string dropped = " ";
+  if (const std::string* text = file->metadata(dropped_key); text != nullptr) dropped += *text + ' ';
+  read.dropped = [&](const std::string& half) { return dropped.find(' ' + half + ' ') != std::string::npos; };
   read.packed = [&](const std::string& name, std::size_t rows, std::size_t cols) -> result<linear> {
     if (!quern::is_packed(*file, name)) return linear();
     auto w = read_packed(*file, name, file);
@@ -361,13 +374,17 @@ result<void> save(const std::string& path, const model& m, const tokenizer& word
       dense(t, values_of(w));
   };
   matrix(layout.embedding(), m.embedding);
+  std::string dropped;
   for (std::size_t l = 0; l < m.blocks.size(); ++l) {
     const block& b = m.blocks[l];
+    if (!b.has_attn()) dropped += half_of(l, 0) + ' ';
+    if (!b.has_ffn()) dropped += half_of(l, 4) + ' ';
     dense(layout.block(l, slot::attn_norm), b.attn_norm);
     dense(layout.block(l, slot::ffn_norm), b.ffn_norm);
     for (std::size_t i = 0; i < std::size(linear_slots); ++i)
-      matrix(layout.block(l, linear_slots[i]), b.*block_linears[i].weight);
+      if (const linear& w = b.*block_linears[i].weight; w) matrix(layout.block(l, linear_slots[i]), w);
   }
+  if (!dropped.empty()) out.metadata(dropped_key, dropped);
   dense(layout.output_norm(), m.output_norm);
   if (!m.shape.tied) matrix(layout.head(), m.head);
   return out.write(path);

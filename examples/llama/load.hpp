@@ -36,7 +36,7 @@ quern::result<tokenizer> load_tokenizer(const std::string& path);
 /// The text of a `__metadata__` entry beside the config, for instance {"quern.training", "..."}.
 using notes = std::vector<std::pair<std::string, std::string>>;
 /// Writes a model with its tokenizer by temporary file and rename: packed linears as they are, others as bf16
-/// where that is exact and as fp32 elsewhere.
+/// where that is exact and as fp32 elsewhere. Dropped halves are named in `__metadata__` ("quern.dropped").
 quern::result<void> save(const std::string& path, const model& m, const tokenizer& words, const notes& extra);
 
 /// The config as `__metadata__` entries under GGUF's keys ("llama.block_count": "4").

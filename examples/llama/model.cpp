@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <chrono>
 #include <llama/model.hpp>
 #include <quern/core/error.hpp>
 #include <string>
@@ -11,7 +12,8 @@ std::size_t model::bytes() const {
   if (!shape.tied) sum += head.bytes();
   for (const block& b : blocks) {
     sum += (b.attn_norm.size() + b.ffn_norm.size()) * sizeof(float);
-    for (const named_linear& l : block_linears) sum += (b.*l.weight).bytes();
+    for (const named_linear& l : block_linears)
+      if (b.*l.weight) sum += (b.*l.weight).bytes();
   }
   return sum;
 }
@@ -41,8 +43,13 @@ void check(const model& m) {
     const std::size_t outputs[] = {c.query_width(), c.kv_width(), c.kv_width(), c.width,
                                    c.ffn,           c.ffn,        c.width};
     const std::size_t inputs[] = {c.width, c.width, c.width, c.query_width(), c.width, c.width, c.ffn};
-    for (std::size_t i = 0; i < std::size(block_linears); ++i)
-      linear_is(prefix + block_linears[i].name, b.*block_linears[i].weight, outputs[i], inputs[i]);
+    for (std::size_t i = 0; i < std::size(block_linears); ++i) {
+      const linear& w = b.*block_linears[i].weight;
+      if (w || (i < 4 ? b.has_attn() : b.has_ffn()))
+        linear_is(prefix + block_linears[i].name, w, outputs[i], inputs[i]);
+      quern::require(!w || (i < 4 ? b.has_attn() : b.has_ffn()), "llama::model: ", prefix,
+                     block_linears[i].name, " belongs to a dropped half, whose linears must all be null");
+    }
   }
 }
 
@@ -60,6 +67,14 @@ session::session(const model& m, std::size_t capacity, quern::thread_pool& pool)
     for (auto& layer : *cache) layer.resize(capacity * m.shape.kv_width());
 }
 
+std::size_t session::bytes() const {
+  std::size_t floats = 0;
+  for (const auto* cache : {&keys_, &values_})
+    for (const auto& layer : *cache) floats += layer.size();
+  for (const auto* v : {&stream_, &normed_, &q_, &attended_, &gate_, &up_, &logits_}) floats += v->size();
+  return floats * sizeof(float);
+}
+
 void session::rewind(std::size_t position) {
   quern::require(position <= position_, "llama::session: cannot rewind to ", position, " from ", position_);
   position_ = position;
@@ -75,7 +90,13 @@ void session::each_rows(std::size_t n, F&& f) {
 void session::multiply(std::size_t layer, const char* name, const linear& w, span2<const float> x,
                        span2<float> y) {
   if (watch_) watch_(layer, name, x);
+  multiply(w, x, y);
+}
+
+void session::multiply(const linear& w, span2<const float> x, span2<float> y) {
+  const auto start = std::chrono::steady_clock::now();
   w.multiply(x, y, *pool_);
+  linear_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 void session::embed(std::span<const std::int32_t> ids, span2<float> stream) const {
@@ -89,22 +110,28 @@ void session::embed(std::span<const std::int32_t> ids, span2<float> stream) cons
   }
 }
 
-void session::run_block(std::size_t layer, span2<float> stream) {
+void session::check_room(std::size_t n) const {
+  quern::require(n > 0 && n <= capacity_ - position_, "llama::session: ", n, " tokens after ", position_,
+                 " do not fit its capacity of ", capacity_, "; make a larger one or rewind");
+}
+
+namespace {
+span2<float> scratch(aligned<float>& v, std::size_t rows, std::size_t cols) {
+  if (v.size() < rows * cols) v.resize(rows * cols);
+  return {v.data(), rows, cols};
+}
+}  // namespace
+
+void session::run_attention(std::size_t layer, span2<float> stream) {
   const config& c = model_->shape;
   const block& b = model_->blocks[layer];
   const std::size_t n = stream.rows(), past = position_;
-  quern::require(n > 0 && n <= capacity_ - past, "llama::session: ", n, " tokens after ", past,
-                 " do not fit its capacity of ", capacity_, "; make a larger one or rewind");
-  const auto scratch = [n](aligned<float>& v, std::size_t cols) {
-    if (v.size() < n * cols) v.resize(n * cols);
-    return span2<float>(v.data(), n, cols);
-  };
-  const span2<float> normed = scratch(normed_, c.width), q = scratch(q_, c.query_width());
-  const span2<float> attended = scratch(attended_, c.query_width()), gate = scratch(gate_, c.ffn);
-  const span2<float> up = scratch(up_, c.ffn);
+  check_room(n);
+  if (!b.has_attn()) return;
+  const span2<float> normed = scratch(normed_, n, c.width), q = scratch(q_, n, c.query_width());
+  const span2<float> attended = scratch(attended_, n, c.query_width());
   const span2<float> keys(keys_[layer].data(), past + n, c.kv_width());
   const span2<float> values(values_[layer].data(), past + n, c.kv_width());
-
   each_rows(n, [&](std::size_t r, std::size_t count) {
     rmsnorm<float>(stream.rows_of(r, count), b.attn_norm, c.rms_epsilon, normed.rows_of(r, count), {});
   });
@@ -124,6 +151,18 @@ void session::run_block(std::size_t layer, span2<float> stream) {
   multiply(layer, "attn_output", b.attn_output, attended, normed);
   each_rows(n, [&](std::size_t r, std::size_t count) {
     add<float>(stream.rows_of(r, count), normed.rows_of(r, count));
+  });
+}
+
+void session::run_ffn(std::size_t layer, span2<float> stream) {
+  const config& c = model_->shape;
+  const block& b = model_->blocks[layer];
+  const std::size_t n = stream.rows();
+  check_room(n);
+  if (!b.has_ffn()) return;
+  const span2<float> normed = scratch(normed_, n, c.width), gate = scratch(gate_, n, c.ffn);
+  const span2<float> up = scratch(up_, n, c.ffn);
+  each_rows(n, [&](std::size_t r, std::size_t count) {
     rmsnorm<float>(stream.rows_of(r, count), b.ffn_norm, c.rms_epsilon, normed.rows_of(r, count), {});
   });
   multiply(layer, "ffn_gate", b.ffn_gate, normed, gate);
@@ -155,7 +194,7 @@ span2<const float> session::logits(span2<const float> hidden) {
   const std::size_t vocab = model_->shape.vocab;
   if (logits_.size() < hidden.rows() * vocab) logits_.resize(hidden.rows() * vocab);
   const span2<float> out(logits_.data(), hidden.rows(), vocab);
-  model_->head.multiply(hidden, out, *pool_);
+  multiply(model_->head, hidden, out);
   return out;
 }
 

@@ -19,10 +19,14 @@
 
 namespace llama {
 
-/// One block; linears are [outputs x inputs] of any format.
+/// One block; linears are [outputs x inputs] of any format. Either half may be dropped: all its linears are null
+/// then, and it adds nothing to the stream.
 struct block {
   std::vector<float> attn_norm, ffn_norm;
   linear attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up, ffn_down;
+
+  bool has_attn() const { return static_cast<bool>(attn_output); }
+  bool has_ffn() const { return static_cast<bool>(ffn_down); }
 };
 
 /// A model to run. Linears may be replaced one by one, for instance by compressed ones.
@@ -52,7 +56,8 @@ inline constexpr named_linear block_linears[] = {
 /// ffn_gate.
 using observer = std::function<void(std::size_t layer, const char* name, span2<const float> x)>;
 
-/// @throws shape_error that names the linear whose shape does not fit the config
+/// @throws shape_error that names the linear whose shape does not fit the config, or that is missing in a half that
+/// has others
 void check(const model& m);
 
 /// A key-value cache and the scratch of one conversation. Not for two threads at once.
@@ -71,19 +76,30 @@ class session {
   span2<const float> extend(std::span<const std::int32_t> ids);
   /// The logits [n x vocab] of such hidden states, valid until the next call.
   span2<const float> logits(span2<const float> hidden);
+  /// Bytes of its caches and of the scratch that it has needed so far.
+  std::size_t bytes() const;
+  /// Seconds spent in the linears of blocks and head since the session was made.
+  double linear_seconds() const { return linear_seconds_; }
   /// Watches the inputs of all linears; an empty function ends it.
   void observe(observer watch) { watch_ = std::move(watch); }
 
   /// The parts of extend(), for methods that go block by block: stream = embedding of ids [n x width];
-  /// stream = block(stream) at the current position, which advance() moves.
+  /// stream = block(stream) at the current position, which advance() moves; a block is its two halves.
   void embed(std::span<const std::int32_t> ids, span2<float> stream) const;
-  void run_block(std::size_t layer, span2<float> stream);
+  void run_block(std::size_t layer, span2<float> stream) {
+    run_attention(layer, stream);
+    run_ffn(layer, stream);
+  }
+  void run_attention(std::size_t layer, span2<float> stream);
+  void run_ffn(std::size_t layer, span2<float> stream);
   void advance(std::size_t n) { position_ += n; }
 
  private:
   void multiply(std::size_t layer, const char* name, const linear& w, span2<const float> x, span2<float> y);
+  void multiply(const linear& w, span2<const float> x, span2<float> y);
   template <class F>
   void each_rows(std::size_t n, F&& f);
+  void check_room(std::size_t n) const;
 
   const model* model_;
   quern::thread_pool* pool_;
@@ -92,6 +108,7 @@ class session {
   std::vector<aligned<float>> keys_, values_;  // per layer [capacity x kv_width]
   aligned<float> stream_, normed_, q_, attended_, gate_, up_, logits_;
   observer watch_;
+  double linear_seconds_ = 0;
 };
 
 }  // namespace llama
