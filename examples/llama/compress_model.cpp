@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <llama/block_checkpoint.hpp>
+#include <llama/calibrate.hpp>
 #include <llama/compress_model.hpp>
 #include <llama/packed.hpp>
 #include <quern/calib/layer_error.hpp>
@@ -15,32 +16,6 @@ double since(clock_type::time_point start) {
   return std::chrono::duration<double>(clock_type::now() - start).count();
 }
 
-/// Which Hessian each of block_linears sees: q, k and v share their input, and so do gate and up.
-constexpr std::size_t input_of[] = {0, 0, 0, 1, 2, 2, 3};
-constexpr std::size_t input_count = 4;
-
-/// The second moments of the four inputs of a block, gathered by watching it run.
-struct block_moments {
-  std::vector<quern::hessian> sums;
-  std::vector<float> weights;  // [context] of the positions
-  std::string problem;         // of the first input that is not finite
-
-  block_moments(const block& b, std::size_t context, float sink_weight) : weights(context, 1.0f) {
-    if (context != 0) weights[0] = sink_weight;
-    for (const std::size_t i : {0, 3, 4, 6}) sums.emplace_back((b.*block_linears[i].weight).cols());
-  }
-  void see(std::size_t layer, const char* name, span2<const float> x, quern::thread_pool& pool) {
-    for (std::size_t i = 0; i < std::size(block_linears); ++i) {
-      // The first linear that sees an input adds it for all that share it.
-      if (std::string_view(block_linears[i].name) != name || (i > 0 && input_of[i] == input_of[i - 1]))
-        continue;
-      const auto ok = sums[input_of[i]].add(x, std::span(weights).first(x.rows()), pool);
-      if (!ok && problem.empty())
-        problem = "blk." + std::to_string(layer) + "." + name + ": " + ok.error().what();
-    }
-  }
-};
-
 /// Compresses the linears of a block one after the other.
 quern::result<void> compress_block(block& b, std::size_t layer, const block_moments& moments,
                                    const compress_plan& plan, const std::regex& keep,
@@ -52,6 +27,7 @@ quern::result<void> compress_block(block& b, std::size_t layer, const block_mome
   for (std::size_t i = 0; i < std::size(block_linears); ++i) {
     const auto begin = clock_type::now();
     linear& w = b.*block_linears[i].weight;
+    if (!w) continue;  // of a dropped half
     compressed_linear done;
     done.name = "blk." + std::to_string(layer) + "." + block_linears[i].name;
     done.layer = layer, done.rows = w.rows(), done.cols = w.cols();
@@ -59,9 +35,9 @@ quern::result<void> compress_block(block& b, std::size_t layer, const block_mome
       return quern::error("llama::compress_model: ", done.name, ": ", e.what());
     };
     if (i == 0 || input_of[i] != input_of[i - 1]) {
-      auto factor = quern::invert(moments.sums[input_of[i]], plan.damp);
+      auto factor = quern::invert(moments.of(i), plan.damp);
       if (!factor) return failed(factor.error());
-      h = moments.sums[input_of[i]].matrix();
+      h = moments.of(i).matrix();
       inverse.clear();
       inverse.push_back(std::move(*factor));
     }
@@ -172,7 +148,7 @@ quern::result<compress_report> compress_model(model& m, std::span<const std::int
       for (std::size_t i = 0; i < plan.windows; ++i)
         run.run_block(layer, window(sequential ? watched : stream, i));
       run.observe({});
-      if (!moments.problem.empty()) return quern::error("llama::compress_model: ", moments.problem);
+      if (!moments.problem().empty()) return quern::error("llama::compress_model: ", moments.problem());
       report.calibration_seconds += since(calibrate);
       if (const auto ok = compress_block(b, layer, moments, plan, keep, pool, progress, report); !ok)
         return ok.error();

@@ -4,55 +4,17 @@
 #include <limits>
 #include <llama/compress_model.hpp>
 #include <llama/packed.hpp>
-#include <quern/core/rng.hpp>
+#include <llama/tiny_model.hpp>
 #include <string>
 
 namespace {
 
 using namespace llama;
 
-constexpr config tiny{.vocab = 64,
-                      .width = 32,
-                      .layers = 2,
-                      .ffn = 48,
-                      .heads = 2,
-                      .kv_heads = 1,
-                      .head_dim = 16,
-                      .context = 32};
-
-model random_model(std::uint64_t seed) {
-  quern::rng g(seed);
-  const auto matrix = [&](std::size_t rows, std::size_t cols) {
-    std::vector<float> v(rows * cols);
-    for (float& x : v) x = g.normal() * 0.3f;
-    return dense_linear(std::move(v), rows, cols);
-  };
-  model m;
-  m.shape = tiny;
-  m.embedding = m.head = matrix(tiny.vocab, tiny.width);
-  m.output_norm.assign(tiny.width, 1.0f);
-  for (std::size_t l = 0; l < tiny.layers; ++l) {
-    block b;
-    b.attn_norm.assign(tiny.width, 1.0f);
-    b.ffn_norm.assign(tiny.width, 1.0f);
-    b.attn_q = matrix(tiny.query_width(), tiny.width);
-    b.attn_k = matrix(tiny.kv_width(), tiny.width);
-    b.attn_v = matrix(tiny.kv_width(), tiny.width);
-    b.attn_output = matrix(tiny.width, tiny.query_width());
-    b.ffn_gate = matrix(tiny.ffn, tiny.width);
-    b.ffn_up = matrix(tiny.ffn, tiny.width);
-    b.ffn_down = matrix(tiny.width, tiny.ffn);
-    m.blocks.push_back(std::move(b));
-  }
-  return m;
-}
-
-std::vector<std::int32_t> random_ids(std::size_t n) {
-  quern::rng g(91);
-  std::vector<std::int32_t> ids(n);
-  for (auto& id : ids) id = static_cast<std::int32_t>(g.below(tiny.vocab));
-  return ids;
-}
+using llama_test::random_ids;
+using llama_test::random_model;
+using llama_test::tiny;
+using llama_test::values;
 
 compress_plan plan_of(const char* pattern, const char* quantizer) {
   compress_plan plan;
@@ -60,12 +22,6 @@ compress_plan plan_of(const char* pattern, const char* quantizer) {
   REQUIRE(plan.format != nullptr);
   plan.context = 16, plan.windows = 8;
   return plan;
-}
-
-std::vector<float> values(const linear& w) {
-  std::vector<float> out(w.rows() * w.cols());
-  for (std::size_t r = 0; r < w.rows(); ++r) w.row(r, std::span(out).subspan(r * w.cols(), w.cols()));
-  return out;
 }
 
 }  // namespace

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// llama::block_moments moments(m.blocks[l], context, 256);
+// run.observe([&](auto layer, auto name, auto x) { moments.see(layer, name, x, pool); });
+// ... run.run_block(l, stream); ...
+// quern::inverse_hessian h = quern::invert(moments.of(i)).value();       // of m.blocks[l].*block_linears[i]
+
+#include <llama/model.hpp>
+#include <quern/calib/hessian.hpp>
+#include <string>
+#include <vector>
+
+namespace llama {
+
+/// Which of the four inputs of a block each of block_linears sees: q, k and v share theirs, and so do gate and up.
+inline constexpr std::size_t input_of[] = {0, 0, 0, 1, 2, 2, 3};
+
+/// The second moments of the four inputs of a block, gathered by watching it run.
+class block_moments {
+ public:
+  /// @param context      positions of a window
+  /// @param sink_weight  weight of the first position of every window (see quern::hessian)
+  block_moments(const block& b, std::size_t context, float sink_weight);
+  /// To be called by a session's observer.
+  void see(std::size_t layer, const char* name, span2<const float> x, quern::thread_pool& pool);
+  /// Of the inputs of block_linears[linear]; empty where its half is dropped.
+  const quern::hessian& of(std::size_t linear) const { return sums_[input_of[linear]]; }
+  /// A sentence about the first input that was not finite, or empty.
+  const std::string& problem() const { return problem_; }
+
+ private:
+  std::vector<quern::hessian> sums_;
+  std::vector<float> weights_;  // [context] of the positions
+  std::string problem_;
+};
+
+}  // namespace llama
