@@ -5,7 +5,7 @@ namespace llama {
 
 std::vector<const format_ops*> all_formats() {
   std::vector<const format_ops*> out;
-  for (const auto* family : {&dense_ops(), &nm_ops(), &group_ops(), &block_ops()})
+  for (const auto* family : {&dense_ops(), &level_ops(), &nm_ops(), &group_ops(), &block_ops()})
     for (const format_ops& o : *family) out.push_back(&o);
   return out;
 }

@@ -99,5 +99,6 @@ const std::vector<format_ops>& dense_ops();
 const std::vector<format_ops>& group_ops();
 const std::vector<format_ops>& block_ops();
 const std::vector<format_ops>& nm_ops();
+const std::vector<format_ops>& level_ops();
 
 }  // namespace llama
