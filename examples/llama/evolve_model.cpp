@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <llama/evolve_model.hpp>
+#include <llama/svg.hpp>
+#include <quern/io/atomic_file.hpp>
+
+namespace llama {
+
+using quern::error;
+using quern::io_error;
+using quern::result;
+
+result<quern::evolve_options> preset(const std::string& name, const std::string& task, std::size_t pairs,
+                                     std::size_t tokens) {
+  quern::evolve_options o;
+  const bool depth = task == "depth", sparse = task == "sparsity" || task == "groups";
+  // The scripts of EvoPress (section 4, appendix): generations, children, survivors, tokens.
+  if (name == "paper" || name == "small") {
+    o.generations = depth ? std::max<std::size_t>(1, pairs * 2 / 3) : sparse ? 400 : 150;
+    o.offspring = depth ? 32 : sparse ? 64 : 128;
+    o.stages = depth    ? std::vector<quern::stage>{{2, 2048}, {1, 32768}}
+               : sparse ? std::vector<quern::stage>{{8, 2048}, {2, 16384}, {1, 65536}}
+                        : std::vector<quern::stage>{{16, 2048}, {4, 16384}, {1, 131072}};
+  } else if (name == "fast") {
+    o.generations = 400, o.offspring = 16;
+    o.stages = {{1, 512}, {1, 8192}};
+  } else {
+    return error("llama::preset: there is no '", name, "'; choose paper, fast or small");
+  }
+  if (name == "small") {
+    o.generations = depth ? std::min<std::size_t>(o.generations, 20) : sparse ? 35 : 25;
+    o.offspring = depth ? 32 : 16;
+    if (!depth) o.stages = {{4, 512}, {2, 2048}, {1, 8192}};
+  }
+  const double scale =
+      std::min(1.0, static_cast<double>(tokens) / static_cast<double>(o.stages.back().samples));
+  const auto scaled = [&](std::size_t n) {
+    return std::max<std::size_t>(2, static_cast<std::size_t>(scale * static_cast<double>(n)));
+  };
+  for (quern::stage& s : o.stages) s.samples = scaled(s.samples);
+  o.initial = name == "paper" ? 64 : 32;
+  o.initial_samples = scaled(2048);
+  return o;
+}
+
+result<std::vector<rival>> level_rivals(const search_task& task, const level_db& db, const model& dense,
+                                        std::span<const std::int32_t> ids, double owl_density,
+                                        quern::thread_pool& pool) {
+  std::vector<rival> out;
+  if (!task.start.empty()) out.push_back({"uniform", task.start.front()});
+  auto dp = quern::knapsack(task.space, quern::errors_of(task.table));
+  if (!dp) return dp.error();
+  out.push_back({"dynamic programming", std::move(*dp)});
+  if (owl_density > 0) {
+    // The middle of the grid that its authors search (m 3 to 10, lambda .02 to .2).
+    const std::size_t windows = std::min<std::size_t>(32, ids.size() / db.plan().context);
+    const auto ratios = outlier_ratios(dense, ids, db.plan().context, windows, 5, pool);
+    if (!ratios) return ratios.error();
+    out.push_back({"OWL", owl_levels(task, db, *ratios, owl_density, 0.08)});
+  }
+  return out;
+}
+
+std::vector<rival> depth_rivals(const search_task& task, const model& dense,
+                                std::span<const std::int32_t> ids, std::size_t n, std::size_t samples,
+                                candidate_runner& run, quern::thread_pool& pool) {
+  const std::size_t context = std::min<std::size_t>(256, dense.shape.context);
+  const std::size_t windows = std::max<std::size_t>(1, std::min<std::size_t>(8, ids.size() / context));
+  const stream_scores s = score_streams(dense, ids, context, windows, pool);
+  const std::vector<double> single = single_drop_scores(task, samples, run);
+  return {{"ShortGPT, blocks by cosine", drop_blocks(task, s.block_cosine, n)},
+          {"window cosine", drop_window(task, s, n)},
+          {"weight subcloning, norm ratio", drop_lowest(task, unit_scores(task, s.ratio))},
+          {"halves by cosine", drop_lowest(task, unit_scores(task, s.cosine))},
+          {"Shortened LLaMA, fitness", drop_lowest(task, single)}};
+}
+
+std::string convergence_svg(const quern::evolve_state& state, const std::string& title) {
+  svg_chart c{.title = title, .x_label = "generation", .y_label = "fitness of the best, nats"};
+  svg_series line{.name = "", .points = {}, .line = true};
+  for (const quern::generation_record& r : state.history)
+    line.points.push_back({.x = static_cast<double>(r.generation), .y = r.fitness});
+  c.series.push_back(std::move(line));
+  return svg(c);
+}
+
+std::string levels_svg(const search_task& task, const genome& g, const std::string& y_label, double scale) {
+  svg_chart c{.title = "Levels per layer", .x_label = "layer", .y_label = y_label};
+  for (std::size_t u = 0; u < g.size(); ++u) {
+    const std::string& name = task.table[u].name;
+    const std::string kind = name.substr(name.rfind('.') + 1);
+    auto at =
+        std::find_if(c.series.begin(), c.series.end(), [&](const svg_series& s) { return s.name == kind; });
+    if (at == c.series.end()) at = c.series.insert(at, {.name = kind, .points = {}, .line = true});
+    const auto cost = static_cast<double>(quern::unit_cost(task.space, g, u));
+    at->points.push_back({.x = static_cast<double>(task.half_of[u] / 2),
+                          .y = scale * cost / static_cast<double>(task.table[u].weights)});
+  }
+  return svg(c);
+}
+
+result<quern::evolve_state> read_state(const std::string& path, const quern::search_space& space,
+                                       std::uint64_t mark) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return io_error("llama::read_state: '", path, "' cannot be opened; start without --resume");
+  const std::string text(std::istreambuf_iterator<char>(in), {});
+  auto state = quern::parse_state(text, space, mark);
+  if (!state) return io_error("llama::read_state: '", path, "': ", state.error().what());
+  return state;
+}
+
+result<void> write_text(const std::string& path, const std::string& text) {
+  auto file = quern::atomic_file::create(path);
+  if (!file) return file.error();
+  if (auto ok = file->write(std::as_bytes(std::span(text))); !ok) return ok;
+  return file->commit();
+}
+
+}  // namespace llama
