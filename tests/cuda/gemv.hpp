@@ -15,7 +15,7 @@ namespace quern_test {
 
 using namespace quern;
 
-/// Where a result is farther from the oracle than the bound; empty when it is nowhere.
+/// A product, and how it is launched.
 struct gemv_case {
   std::size_t rows, cols, tokens = 1;
   unsigned blocks = 3, threads = 64;
@@ -61,23 +61,25 @@ struct gemv_problem {
     counters.assign(warps, 0);
   }
   T* x() { return reinterpret_cast<T*>(memory.data()); }
+  const T* x() const { return reinterpret_cast<const T*>(memory.data()); }
   typename kernel::arguments arguments() {
     return {w.view().raw(),  x(),      stride, shape.tokens, y.data(), shape.rows, partial.data(),
             counters.data(), shape.how};
   }
+  template <class Context = simt::context>
   void run(std::uint64_t order) {
     for (float& v : y) v = std::nanf("");  // every output must be written
-    simt::launch({.blocks = shape.blocks,
-                  .threads = shape.threads,
-                  .shared_bytes = kernel::shared_bytes(shape.cols, shape.threads),
-                  .seed = order},
-                 [a = arguments()](simt::context& ctx) { kernel::run(ctx, a); });
+    simt::launch<Context>({.blocks = shape.blocks,
+                           .threads = shape.threads,
+                           .shared_bytes = kernel::shared_bytes(shape.cols, shape.threads),
+                           .seed = order},
+                          [a = arguments()](Context& ctx) { kernel::run(ctx, a); });
   }
   /// A sum of n products in float, in any order, is off by at most n * eps * sum |w| |x| (eps = 2^-24 per
   /// operation, two operations per product, first order); joining the parts of a row adds at most one operation per
   /// warp. Sums are made of scale * (code - zero), or, with an fp16 offset, of scale * code and offset * 1 apart,
   /// at most 2^bits |scale| + |offset|.
-  std::string check() {
+  void oracle(std::vector<double>& sums, std::vector<double>& bounds) const {
     dense_matrix values(shape.rows, shape.cols);
     unpack(w.view(), values.view());
     bit_mask stored;
@@ -97,11 +99,18 @@ struct gemv_problem {
           }
         }
         const double n = 2 * static_cast<double>(shape.cols + 2) + static_cast<double>(counters.size());
-        const double got = static_cast<double>(y[t * shape.rows + r]);
-        if (!(std::abs(got - sum) <= n * 0x1p-24 * size))
-          return "row " + std::to_string(r) + " token " + std::to_string(t) + ": " + std::to_string(got) +
-                 " instead of " + std::to_string(sum);
+        sums.push_back(sum);
+        bounds.push_back(n * 0x1p-24 * size);
       }
+  }
+  /// Where a result is farther from the oracle than its bound; empty when it is nowhere.
+  std::string check() const {
+    std::vector<double> sums, bounds;
+    oracle(sums, bounds);
+    for (std::size_t i = 0; i < y.size(); ++i)
+      if (!(std::abs(static_cast<double>(y[i]) - sums[i]) <= bounds[i]))
+        return "row " + std::to_string(i % shape.rows) + " token " + std::to_string(i / shape.rows) + ": " +
+               std::to_string(y[i]) + " instead of " + std::to_string(sums[i]);
     for (const unsigned n : counters)
       if (n != 0) return "a counter was left at " + std::to_string(n);
     return {};

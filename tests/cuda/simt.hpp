@@ -164,16 +164,20 @@ class block {
       t.run.start(&block::enter);
       order.push_back(&t);
     }
+    // Of two kinds of order, one is drawn: all warps go on in turns, or one runs ahead as far as it can before the next
+    // one starts. Each hides some missing barriers and shows the others.
+    const bool ahead = random_.below(2) == 1;
+    std::vector<std::size_t> warp_order(warps_.size());
+    for (std::size_t i = 0; i < warp_order.size(); ++i) warp_order[i] = i;
+    shuffle(warp_order);
     while (alive_ > 0) {
-      // A new order each time, so that a missing barrier does not hide behind a lucky one.
-      for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random_.below(i)]);
+      shuffle(order);
       bool progress = false;
-      for (thread* t : order) {
-        if (t->now != state::ready) continue;
-        progress = true;
-        current_ = t;
-        t->run.resume();
-        if (failure_) std::rethrow_exception(failure_);
+      if (!ahead) {
+        progress = resume_ready(order, ~std::size_t{0});
+      } else {
+        for (std::size_t i = 0; i < warp_order.size() && !progress; ++i)
+          progress = resume_ready(order, warp_order[i]);
       }
       if (!progress) throw deadlock();
     }
@@ -266,6 +270,22 @@ class block {
   static inline char finished = 0;  ///< published by every thread when it stops; observed when a launch ends
 
  private:
+  template <class T>
+  void shuffle(std::vector<T>& v) {
+    for (std::size_t i = v.size(); i > 1; --i) std::swap(v[i - 1], v[random_.below(i)]);
+  }
+  /// Runs every ready thread of warp @p only (all ones: of any) until it waits; false if none was ready.
+  QUERN_SIMT_SCHEDULER bool resume_ready(const std::vector<thread*>& order, std::size_t only) {
+    bool progress = false;
+    for (thread* t : order) {
+      if (t->now != state::ready || (only != ~std::size_t{0} && t->number / 32 != only)) continue;
+      progress = true;
+      current_ = t;
+      t->run.resume();
+      if (failure_) std::rethrow_exception(failure_);
+    }
+    return progress;
+  }
   /// Counts the current thread at the barrier; true: it is the last one, and all go on.
   QUERN_SIMT_SCHEDULER bool arrive(site at) {
     const unseen bookkeeping;
@@ -427,6 +447,7 @@ class context {
   T load_written(const T* p, site at = site::here()) {
     return load(p, at);
   }
+  void copy_async(void* to, const void* from, site at = site::here()) { copy_async(to, from, 16, at); }
   void copy_async(void* to, const void* from, unsigned bytes, site at = site::here()) {
     aligned(to, 16, at);
     if (bytes > 0) aligned(from, 16, at);
@@ -488,8 +509,9 @@ class context {
 static_assert(quern::cuda::context<context>);
 
 /// Runs kernel(ctx) for every thread of the grid, block after block in an order drawn from the seed.
+/// @tparam Context  context, or one that makes mistakes on purpose (faults.hpp)
 /// @throws report at the first mistake
-template <class Kernel>
+template <class Context = context, class Kernel>
 void launch(const config& c, Kernel kernel) {
   // Blocks have no order between them: under the thread sanitizer each has its own fibers and memory, kept until all
   // have ended, so that a race between blocks is seen. Elsewhere they take turns in one.
@@ -511,7 +533,7 @@ void launch(const config& c, Kernel kernel) {
       config own = c;
       own.seed += i;
       blocks.emplace_back(own, &kernel, [](void* k, detail::block& b) {
-        context ctx(b);
+        Context ctx(b);
         (*static_cast<Kernel*>(k))(ctx);
       });
     }

@@ -60,7 +60,7 @@ class gguf_file {
     out.name_ = name;
     out.bytes_ = bytes;
     if (!out.read(in, limits)) return in.error();
-    return out;
+    return {std::move(out)};  // nvcc does not move what it converts
   }
 
   /// What the file is called in errors.

@@ -58,7 +58,7 @@ class mapped_file {
     const io_error bad = out.map(file, path);
     ::close(file);
     if (bad.what()[0] != 0) return bad;
-    return out;
+    return {std::move(out)};  // nvcc does not move what it converts
   }
 
  private:

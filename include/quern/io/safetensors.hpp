@@ -51,7 +51,7 @@ class safetensors_file {
     out.metadata_ = std::move(header->metadata);
     out.check(in, options);
     if (!in.ok()) return in.error();
-    return out;
+    return {std::move(out)};  // nvcc does not move what it converts
   }
 
   /// All tensors, in the order of their data.

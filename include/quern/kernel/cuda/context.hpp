@@ -41,8 +41,8 @@ struct alignas(16) quad {
 ///   ballot(condition)     bit i = lane i's condition
 ///   load16(p), load(p)    16 bytes (at a 16-byte boundary), one scalar of 1, 2, 4 or 8 bytes
 ///   load_written(p)       a scalar that another block has written
-///   copy_async(to, from, bytes)   16 bytes from global to shared memory, both at 16-byte boundaries; the last
-///                         16 - bytes of them become zeros and are not read
+///   copy_async(to, from)  16 bytes from global to shared memory, both at 16-byte boundaries
+///   copy_async(to, from, bytes)   the same, but the last 16 - bytes of them become zeros and are not read
 ///   commit_async, wait_async<N>   closes a group of copies; waits until at most N groups are on their way
 ///   last_to_arrive(counter, n)    true for the n-th caller, for which writes of the others are visible; the
 ///                         counter, zero at first, is zero again after the n-th
@@ -60,6 +60,7 @@ concept context = requires(C& c, const quad* q, const float* p, void* s, unsigne
   { c.load16(q) } -> std::same_as<quad>;
   { c.load(p) } -> std::same_as<float>;
   { c.load_written(p) } -> std::same_as<float>;
+  c.copy_async(s, q);
   c.copy_async(s, q, i);
   c.commit_async();
   c.template wait_async<1>();

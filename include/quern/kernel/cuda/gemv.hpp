@@ -47,6 +47,7 @@ struct gemv {
                 "quern::cuda::gemv: gemv_format<W>::why_not() says why this format is not taken");
   static_assert(Tokens >= 1 && Tokens <= 8, "quern::cuda::gemv: Tokens must be 1..8");
   using arguments = gemv_arguments<T>;
+  using weights = W;
   using Q = typename F::quantizer;
   using l = typename F::l;
   using work = tile_work<W>;
@@ -155,7 +156,7 @@ struct gemv {
       for (unsigned s = 0; s < n; ++s) {
         const unsigned unit = F::kind == survivors::listed ? ctx.shuffle(column, s) : k + s;
         const unsigned region = F::regions == 1 ? 0 : s;
-        multiply_cell(region, first + region * parts * rows, (s - region) * rows, rows, row_, unit);
+        multiply_cell(region, first + region * parts * rows, (s - region) * rows, rows, row_, unit, true);
       }
       ctx.sync_warp();  // before the buffer is written again
     }
@@ -182,25 +183,22 @@ struct gemv {
       std::uint32_t left = next;
       if (at.window + 1 < windows) next = ctx.load(masks + (at.window + 1) * walk::blocks);
       while (true) {
-        std::uint32_t have[F::slots];  // rows with a cell in slot s
         const unsigned mine = population(left);
         unsigned cells = 0;
-        for (int s = 0; s < F::slots; ++s) {
-          have[s] = ctx.ballot(mine > static_cast<unsigned>(s)) & 0xffffu;
-          cells += population(have[s]);
-        }
+        for (unsigned s = 0; s < F::slots; ++s) cells += population(ctx.ballot(mine > s) & 0xffffu);
         if (cells == 0) break;
         copy(ctx, 0, first_cell + at.cells, cells);
         land(ctx);
         unsigned before = 0;
-        for (int s = 0; s < F::slots; ++s) {
-          const unsigned count = population(have[s]);
-          if (left != 0) {
-            const unsigned unit = at.window * l::window_units + lowest(left);
-            multiply_cell(0, first_cell + at.cells, before, count, population(have[s] & ((1u << row_) - 1)),
-                          unit);
-            left &= left - 1;
-          }
+        for (unsigned s = 0; s < F::slots; ++s) {
+          const std::uint32_t have = ctx.ballot(left != 0) & 0xffffu;  // rows with a cell in this slot
+          const unsigned count = population(have);
+          // All lanes do the same; those whose row has run out take the first cell and add nothing.
+          const bool mine_too = left != 0;
+          const unsigned unit = at.window * l::window_units + (mine_too ? lowest(left) : 0);
+          const unsigned rank = mine_too ? population(have & ((1u << row_) - 1)) : 0;
+          if (count != 0) multiply_cell(0, first_cell + at.cells, before, count, rank, unit, mine_too);
+          left &= left - 1;
           before += count;
         }
         ctx.sync_warp();  // before the buffer is written again
@@ -241,8 +239,9 @@ struct gemv {
   /// Adds the products of this lane's octets of a cell.
   /// @param first  the cell with which the staged stretch begins
   /// @param base   the slot's first cell, counted from `first`; the cell is number @p rank of @p count in its slot
+  /// @param counts  false: nothing is added
   QUERN_HD void multiply_cell(unsigned region, std::size_t first, unsigned base, unsigned count,
-                              unsigned rank, unsigned unit) {
+                              unsigned rank, unsigned unit, bool counts) {
     const unsigned char* from = stage_ + region * F::region_bytes;
     const auto at = [&](unsigned skew) {
       return cell{skew + base, static_cast<int>(count), static_cast<int>(rank)};
@@ -253,7 +252,10 @@ struct gemv {
       const run_params p = params(from, first, base, count, rank, o * 8 / Q::run);
       const float minus = subtrahend(zero_);
       float dot[Tokens] = {}, inputs[Tokens] = {};
-      for (int half = 0; half < 2; ++half) {
+      for (int i = 0; i < 2; ++i) {
+        // An octet of 8-bit codes is two chunks: the halves of the warp read them in opposite order, as the same one
+        // of two neighbouring octets would lie in the same banks.
+        const int half = Q::bits == 8 ? i ^ static_cast<int>(lane_ / rows) : i;
         std::uint32_t four = octet_plane<plane_width(Q::bits, 0), l::cell_codes>::four(
             from, at(F::codes0::skew(first)), o, half);
         if constexpr (plane_count(Q::bits) > 1)
@@ -265,20 +267,21 @@ struct gemv {
                       from + F::at_codes2, at(F::codes2::skew(first)), o, half)
                   << plane_shift(Q::bits, 2);
         float w[4];
-        for (int i = 0; i < 4; ++i) w[i] = code_minus(four, i, minus);
+        for (int j = 0; j < 4; ++j) w[j] = code_minus(four, j, minus);
         for (int t = 0; t < Tokens; ++t) {
           const std::uint32_t* x =
               x_[(t * padded_ + unit * l::cell_cols) / 8 + static_cast<unsigned>(o)].word + 2 * half;
-          for (int i = 0; i < 4; ++i) {
-            const float v = widen_half<T>(x[i / 2], i % 2);
-            dot[t] += w[i] * v;
+          for (int j = 0; j < 4; ++j) {
+            const float v = widen_half<T>(x[j / 2], j % 2);
+            dot[t] += w[j] * v;
             if constexpr (F::has_offset) inputs[t] += v;
           }
         }
       }
       for (int t = 0; t < Tokens; ++t) {
-        sum_[t] += p.scale * dot[t];
-        if constexpr (F::has_offset) sum_[t] += p.offset * inputs[t];
+        float sum = p.scale * dot[t];
+        if constexpr (F::has_offset) sum += p.offset * inputs[t];
+        sum_[t] += counts ? sum : 0;
       }
     }
   }

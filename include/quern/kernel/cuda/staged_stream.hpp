@@ -36,7 +36,7 @@ struct staged_stream {
       const std::size_t begin = (first - skew(first)) * static_cast<std::size_t>(Bits) / 8;
       const unsigned end = ((skew(first) + count) * Bits + 7) / 8;
       for (unsigned i = ctx.thread() % 32 * 16; i < end; i += 32 * 16)
-        ctx.copy_async(to + i, from + begin + i, 16);
+        ctx.copy_async(to + i, from + begin + i);
     }
   }
 };

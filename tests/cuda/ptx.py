@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executes the PTX of every kernel of tests/cuda/table.hpp on a CPU and compares with the scalar oracle.
+
+ptxsim (a numpy interpreter of PTX, not part of this project) is looked for in $QUERN_PTXSIM and in shared/tools/ptxsim
+beside the project's folder or one of its parents. Besides results it must report nothing: no access out of bounds, no race in
+shared memory, no copy read before its wait, no missing lane. With --table FILE the counts are written as a table.
+"""
+import argparse
+import os
+import subprocess
+import sys
+from cuda_tools import ROOT, compile_cu, find_nvcc, numpy_or_skip, skip
+
+ARCHITECTURES = ("sm_80", "sm_90")
+
+
+def find_ptxsim():
+    places = [os.environ.get("QUERN_PTXSIM", "")]
+    folder = ROOT
+    while folder != os.path.dirname(folder):
+        places.append(os.path.join(folder, "shared", "tools", "ptxsim"))
+        folder = os.path.dirname(folder)
+    for place in places:
+        if place and os.path.exists(os.path.join(place, "ptxsim.py")):
+            return place
+    skip("ptxsim was not found (QUERN_PTXSIM names its folder)")
+
+
+def read_cases(folder):
+    """{kernel: fields} of cases.txt; the words after a name up to the next name are its values."""
+    cases = {}
+    with open(os.path.join(folder, "cases.txt"), encoding="utf-8") as f:
+        for line in f:
+            words = line.split()
+            fields, key = {}, None
+            for word in words[1:]:
+                if word.isalpha():
+                    key = word
+                    fields[key] = []
+                else:
+                    fields[key].append(word)
+            cases[words[0]] = fields
+    return cases
+
+
+class Counter:
+    """Wraps ptxsim's memory accesses: sectors of the copies of weights, which are those without a size operand."""
+
+    def __init__(self, ptxsim, np):
+        self.np, self.requests, self.sectors, self.ideal = np, 0, 0, 0
+        original = ptxsim.Exec.access
+        counter = self
+
+        def access(ex, space, address, index, n, write):
+            if space == "global" and ex.txt.startswith("cp.async") and n == 16 and len(index):
+                for warp in np.unique(ex.warp[index]):
+                    lanes = index[ex.warp[index] == warp]
+                    counter.requests += 1
+                    counter.sectors += len(np.unique(address[lanes] // np.uint64(32)))
+                    counter.ideal += (len(lanes) + 1) // 2
+            return original(ex, space, address, index, n, write)
+
+        ptxsim.Exec.access = access
+
+    def reset(self):
+        self.requests = self.sectors = self.ideal = 0
+
+
+def run_case(ptxsim, np, module, folder, name, case):
+    """(reports, largest error in units of the bound, profile)"""
+    gpu = ptxsim.GPU()
+    with open(os.path.join(folder, name + ".bin"), "rb") as f:
+        argument = bytearray(f.read(int(case["argument"][0])))
+        memory = [np.frombuffer(f.read(int(n)), np.uint8) for n in case["memory"]]
+        result, count = map(int, case["result"])
+        expected = np.frombuffer(f.read(8 * count))
+        bound = np.frombuffer(f.read(8 * count))
+    addresses = [gpu.alloc(m.copy(), f"memory {i}") for i, m in enumerate(memory)]
+    for place in case["places"]:
+        at, which = map(int, place.split(":"))
+        argument[at:at + 8] = int(addresses[which]).to_bytes(8, "little")
+    grid = tuple(map(int, case["grid"]))
+    reports = gpu.launch(module, name, grid, (int(case["threads"][0]),), [np.void(bytes(argument))],
+                         dyn=int(case["shared"][0]))
+    y = gpu.read(addresses[result], np.zeros(count, np.float32)).astype(np.float64)
+    error = np.abs(y - expected)
+    return reports, float(np.max(np.where(error <= bound, error / np.maximum(bound, 1e-300), np.inf), initial=0.0)
+                          if np.isfinite(y).all() else np.inf), gpu.prof
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--export", required=True, help="the program that writes the cases")
+    p.add_argument("--work", required=True, help="a folder for PTX and cases")
+    p.add_argument("--table", help="write the counts to this file")
+    p.add_argument("--only", default="", help="kernels whose name contains this")
+    args = p.parse_args()
+    nvcc = find_nvcc()
+    place = find_ptxsim()
+    np = numpy_or_skip(args.work)
+    sys.path.insert(0, place)
+    import ptxsim  # pylint: disable=import-error,import-outside-toplevel
+    os.makedirs(args.work, exist_ok=True)
+    subprocess.run([args.export, args.work], check=True)
+    cases = read_cases(args.work)
+    counter = Counter(ptxsim, np)
+    failures, rows, seen = [], [], 0
+    for arch in ARCHITECTURES:
+        modules = [ptxsim.Module(compile_cu(nvcc, source, arch, "-ptx", args.work)) for source in sources()]
+        for name, case in cases.items():
+            if args.only not in name:
+                continue
+            module = next((m for m in modules if name in m.kernels), None)
+            if module is None:
+                failures.append(f"{arch} {name}: no such kernel in the PTX")
+                continue
+            counter.reset()
+            reports, error, profile = run_case(ptxsim, np, module, args.work, name, case)
+            seen += 1
+            if reports:
+                failures.append(f"{arch} {name}: {dict(reports)}")
+            if error > 1:
+                failures.append(f"{arch} {name}: differs from the oracle by more than its bound")
+            conflict = profile["smem_wavefronts"] / max(1, profile["smem_ideal"])
+            per_weight = 32 * profile["issues"] / int(case["weights"][0])
+            rows.append(f"| {name} | {arch} | {counter.sectors / max(1, counter.requests):.2f} | "
+                        f"{counter.ideal / max(1, counter.requests):.2f} | {conflict:.2f} | {per_weight:.1f} | {error:.2f} |")
+            print(rows[-1], flush=True)
+    if args.table:
+        with open(args.table, "w", encoding="utf-8") as f:
+            f.write("\n".join(rows) + "\n")
+    for failure in failures:
+        print(failure)
+    print(f"{seen} launches, {len(failures)} failure(s)")
+    sys.exit(1 if failures or seen == 0 else 0)
+
+
+def sources():
+    folder = os.path.join(ROOT, "tests", "cuda", "ptx")
+    return sorted(os.path.join(folder, n) for n in os.listdir(folder) if n.endswith(".cu"))
+
+
+main()
