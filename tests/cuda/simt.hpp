@@ -470,6 +470,7 @@ class context {
       thread_.groups.erase(thread_.groups.begin());
     }
   }
+  void atomic_or(unsigned* p, unsigned bits) { __atomic_fetch_or(p, bits, __ATOMIC_RELAXED); }
   bool last_to_arrive(unsigned* counter, unsigned n) {
     // No other fiber runs between the two; they are atomic for the order that they make.
     const unsigned before = __atomic_load_n(counter, __ATOMIC_ACQUIRE);

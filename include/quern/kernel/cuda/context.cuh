@@ -84,6 +84,7 @@ class device_context {
   __device__ void wait_async() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
   }
+  __device__ void atomic_or(unsigned* p, unsigned bits) { atomicOr(p, bits); }
   __device__ bool last_to_arrive(unsigned* counter, unsigned n) {
     __threadfence();
     const bool last = atomicInc(counter, n - 1) == n - 1;

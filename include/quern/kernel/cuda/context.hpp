@@ -46,6 +46,7 @@ struct alignas(16) quad {
 ///   commit_async, wait_async<N>   closes a group of copies; waits until at most N groups are on their way
 ///   last_to_arrive(counter, n)    true for the n-th caller, for which writes of the others are visible; the
 ///                         counter, zero at first, is zero again after the n-th
+///   atomic_or(p, bits)    sets bits of a word that other threads set bits of as well
 ///   emulated              whether the bodies of primitives for the host run (then there is `collective`)
 template <class C>
 concept context = requires(C& c, const quad* q, const float* p, void* s, unsigned* n, float v, unsigned i) {
@@ -65,6 +66,7 @@ concept context = requires(C& c, const quad* q, const float* p, void* s, unsigne
   c.commit_async();
   c.template wait_async<1>();
   { c.last_to_arrive(n, i) } -> std::same_as<bool>;
+  c.atomic_or(n, i);
   { C::emulated } -> std::convertible_to<bool>;
 };
 
