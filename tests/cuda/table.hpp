@@ -56,3 +56,10 @@ using dense_w8 = packed<dense, symmetric<8, 32>>;
   QUERN_CUDA_X(gemv_dense_w6_1, dense_w6, bf16, 1)                 \
   QUERN_CUDA_X(gemv_dense_w7_1, dense_w7, f16, 1)                  \
   QUERN_CUDA_X(gemv_dense_w8_4, dense_w8, f16, 4)
+
+#define QUERN_CUDA_PACK(QUERN_CUDA_X)    \
+  QUERN_CUDA_X(group16_w4, group16_w4)   \
+  QUERN_CUDA_X(group16_w3, group16_w3)   \
+  QUERN_CUDA_X(group_nm_w4, group_nm_w4) \
+  QUERN_CUDA_X(bsr32_w5, bsr32_w5)       \
+  QUERN_CUDA_X(dense_w5, dense_w5)

@@ -10,6 +10,7 @@
 #include <numeric>
 #include <quern/pattern/mask.hpp>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace quern::inline v0 {
@@ -118,7 +119,7 @@ inline result<bit_mask> select(span2<const float> scores, const unit_shape& p, s
                      " is NaN; check the weights and the calibration");
   bit_mask mask(rows, cols);
   select_units(scores, p, 0, 0, density, s, mask);
-  return mask;
+  return {std::move(mask)};  // nvcc does not move what it converts
 }
 template <sparsity_pattern P>
 result<bit_mask> select(span2<const float> scores, std::size_t rows, std::size_t cols, double density = 0.5,
@@ -172,7 +173,7 @@ inline result<bit_mask> surviving_units(span2<const float> w, const unit_shape& 
       set_unit(mask, p, b, u, true);
     }
   }
-  return mask;
+  return {std::move(mask)};  // nvcc does not move what it converts
 }
 
 }  // namespace QUERN_BUILD
