@@ -158,3 +158,8 @@ TEST_CASE("positions of the packed layout become metadata of mma.sp") {
     }
   }
 }
+
+TEST_CASE("bytes are picked as prmt does") {
+  CHECK(pick_bytes(0x33221100u, 0x77665544u, 0x7410u) == 0x77441100u);
+  CHECK(pick_bytes(0x33221100u, 0x77665544u, 0x0246u) == 0x00224466u);
+}

@@ -196,8 +196,3 @@ TEST_CASE("ldmatrix deals out the rows of its matrices") {
       }
     });
 }
-
-TEST_CASE("bytes are picked as prmt does") {
-  CHECK(pick_bytes(0x33221100u, 0x77665544u, 0x7410u) == 0x77441100u);
-  CHECK(pick_bytes(0x33221100u, 0x77665544u, 0x0246u) == 0x00224466u);
-}

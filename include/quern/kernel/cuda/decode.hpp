@@ -3,6 +3,7 @@
 // std::uint32_t codes = quern::cuda::fragment_codes<4, 16>(column, word0, word1, j);   // 4 codes, one per byte
 // quern::cuda::decoded<quern::f16, 4> d{zero};  registers<2> a = d(codes);             // (code - zero), exact
 
+#include <quern/kernel/cuda/staged_stream.hpp>
 #include <quern/kernel/cuda/tile.hpp>
 #include <quern/quant/bits.hpp>
 

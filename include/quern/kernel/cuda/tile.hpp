@@ -112,7 +112,7 @@ void mma(Ctx& ctx, C (&d)[4], const registers<A>& a, const registers<B>& b, std:
 /// Eight by eight matrices of 16-bit elements from shared memory, N = 2 or 4: lane l points at row l % 8 of matrix
 /// l / 8 (16 bytes, at a 16-byte boundary; lanes past 8 N - 1 at anything valid); register m gets its part of
 /// matrix m (loaded_matrix).
-template <int N, class Ctx>
+template <int N, context Ctx>
 QUERN_HD inline registers<N> load_matrices(Ctx& ctx, const void* row) {
   static_assert(N == 2 || N == 4, "quern::cuda::load_matrices: N must be 2 or 4");
   registers<N> out;
@@ -146,7 +146,7 @@ QUERN_HD inline registers<N> load_matrices(Ctx& ctx, const void* row) {
 }
 
 /// d += A B, A [16 x 16] and B [16 x 8] of f16 or bf16, sums in float. Needs sm_80.
-template <class T, class Ctx>
+template <class T, context Ctx>
 QUERN_HD inline void mma(Ctx& ctx, float (&d)[4], const registers<4>& a, const registers<2>& b) {
   if constexpr (Ctx::emulated) {
     emulation::mma<T, false, 16>(ctx, d, a, b, 0);
@@ -172,7 +172,7 @@ QUERN_HD inline void mma(Ctx& ctx, float (&d)[4], const registers<4>& a, const r
 
 /// d += A B with 2:4 sparse A [16 x 32], of which a holds the kept elements and metadata their positions
 /// (fragment<16>::metadata, selector 0), B [32 x 8]. Needs sm_80 and PTX 8.5.
-template <class T, class Ctx>
+template <class T, context Ctx>
 QUERN_HD inline void mma_sparse(Ctx& ctx, float (&d)[4], const registers<4>& a, const registers<4>& b,
                                 std::uint32_t metadata) {
   if constexpr (Ctx::emulated) {
@@ -200,7 +200,7 @@ QUERN_HD inline void mma_sparse(Ctx& ctx, float (&d)[4], const registers<4>& a, 
 }
 
 /// d += A B of signed bytes, A [16 x 32], B [32 x 8], exact sums. Needs sm_80.
-template <class Ctx>
+template <context Ctx>
 QUERN_HD inline void mma_bytes(Ctx& ctx, std::int32_t (&d)[4], const registers<4>& a, const registers<2>& b) {
   if constexpr (Ctx::emulated) {
     emulation::mma<std::int8_t, false, 8>(ctx, d, a, b, 0);
@@ -217,7 +217,7 @@ QUERN_HD inline void mma_bytes(Ctx& ctx, std::int32_t (&d)[4], const registers<4
 }
 
 /// mma_sparse for signed bytes: A [16 x 64], B [64 x 8], metadata of all four lanes (fragment<8>::metadata).
-template <class Ctx>
+template <context Ctx>
 QUERN_HD inline void mma_sparse_bytes(Ctx& ctx, std::int32_t (&d)[4], const registers<4>& a,
                                       const registers<4>& b, std::uint32_t metadata) {
   if constexpr (Ctx::emulated) {
@@ -233,19 +233,6 @@ QUERN_HD inline void mma_sparse_bytes(Ctx& ctx, std::int32_t (&d)[4], const regi
           "r"(b.word[2]), "r"(b.word[3]), "r"(metadata));
 #endif
   }
-}
-
-/// Four bytes picked from the eight of (low, high): nibble i of @p selector is the number of byte i (prmt).
-QUERN_HD inline std::uint32_t pick_bytes(std::uint32_t low, std::uint32_t high, std::uint32_t selector) {
-#if defined(__CUDA_ARCH__)
-  return __byte_perm(low, high, selector);
-#else
-  const std::uint64_t all = static_cast<std::uint64_t>(high) << 32 | low;
-  std::uint32_t out = 0;
-  for (int i = 0; i < 4; ++i)
-    out |= static_cast<std::uint32_t>(all >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
-  return out;
-#endif
 }
 
 /// A pair of T (lower half first) as a word; exact for the whole numbers that decoding produces.
