@@ -181,6 +181,9 @@ struct gemm {
   QUERN_HD static void multiply_halves(Ctx& ctx, const unsigned char* window, const unsigned char* x,
                                        unsigned sub, unsigned lane, float (&sum)[tiles][4]) {
     constexpr unsigned run = F::plain ? F::step : F::quantizer::run;
+    // Lane l points at row l % 8 of the matrix of columns and tokens number l / 8 of an ldmatrix.
+    const unsigned char* const row = x + (F::sparse ? lane / 8 : lane / 8 % 2) * column_bytes +
+                                     (F::sparse || tiles == 1 ? 0 : lane / 16 * 128) + lane % 8 * 16;
     weight_window<F, T> w(window, lane);
     float part[tiles][4] = {}, scale[2] = {};
     const auto end_run = [&] {
@@ -190,34 +193,32 @@ struct gemm {
           part[n][i] = 0;
         }
     };
-    for (unsigned q = 0; q < fragments; ++q) {
-      const unsigned at = sub * F::step + q * F::k, unit = at / F::unit;
-      if (!w.has(unit)) continue;
+    repeat<fragments>([&](auto q) {
+      const unsigned at = (F::steps_per_window > 1 ? sub * F::step : 0) + q * F::k, unit = at / F::unit;
+      if (!w.has(unit)) return;
       if (q == 0 || at % F::unit == 0) w.enter(unit);
       if constexpr (!F::plain)
         if (q == 0 || at % run == 0) {
           if (q > 0) end_run();
           w.enter_run(F::l::params_in_cells ? at % F::unit / run : at / run, scale);
         }
-      const registers<4> a = w.half_fragment(F::sparse ? 0 : at % F::unit / 16);
+      const registers<4> a = w.half_fragment(F::sparse ? 0 : static_cast<int>(at % F::unit / 16));
       float(&into)[tiles][4] = F::plain ? sum : part;
-      const unsigned char* own = x + q * (F::k / per_column) * column_bytes;
+      const unsigned char* const own = row + q * (F::k / per_column) * column_bytes;
       if constexpr (F::sparse) {
         const std::uint32_t metadata = w.metadata();
-        const unsigned char* row = own + lane / 8 * column_bytes + lane % 8 * 16;
-        for (int n = 0; n < tiles; ++n)
-          mma_sparse<T>(ctx, into[n], a, load_matrices<4>(ctx, row + n * 128), metadata);
+        repeat<tiles>(
+            [&](auto n) { mma_sparse<T>(ctx, into[n], a, load_matrices<4>(ctx, own + n * 128), metadata); });
       } else if constexpr (tiles == 1) {
-        mma<T>(ctx, into[0], a, load_matrices<2>(ctx, own + lane / 8 % 2 * column_bytes + lane % 8 * 16));
+        mma<T>(ctx, into[0], a, load_matrices<2>(ctx, own));
       } else {
-        const unsigned char* row = own + lane / 8 % 2 * column_bytes + lane / 16 * 128 + lane % 8 * 16;
-        for (int n = 0; n < tiles; n += 2) {
-          const registers<4> b = load_matrices<4>(ctx, row + n * 128);
-          mma<T>(ctx, into[n], a, {{b.word[0], b.word[1]}});
-          mma<T>(ctx, into[n + 1], a, {{b.word[2], b.word[3]}});
-        }
+        repeat<tiles / 2>([&](auto n) {
+          const registers<4> b = load_matrices<4>(ctx, own + n * 256);
+          mma<T>(ctx, into[2 * n], a, {{b.word[0], b.word[1]}});
+          mma<T>(ctx, into[2 * n + 1], a, {{b.word[2], b.word[3]}});
+        });
       }
-    }
+    });
     if constexpr (!F::plain) end_run();
   }
 
@@ -225,15 +226,16 @@ struct gemm {
   template <context Ctx>
   QUERN_HD static void multiply_bytes(Ctx& ctx, const unsigned char* window, const unsigned char* x,
                                       unsigned sub, unsigned lane, float (&sum)[tiles][4]) {
+    const unsigned char* const row = x + (F::sparse ? lane / 8 : lane / 8 % 2) * column_bytes + lane % 8 * 16;
     weight_window<F, T> w(window, lane);
-    for (unsigned q = 0; q < fragments; ++q) {
-      const unsigned at = sub * F::step + q * F::k, unit = at / F::unit;
-      if (!w.has(unit)) continue;
+    repeat<fragments>([&](auto q) {
+      const unsigned at = (F::steps_per_window > 1 ? sub * F::step : 0) + q * F::k, unit = at / F::unit;
+      if (!w.has(unit)) return;
       w.enter(unit);
       float scale[2];
       w.enter_run(F::l::params_in_cells ? at % F::unit / F::quantizer::run : at / F::quantizer::run, scale);
-      const unsigned char* own = x + q * (F::k / per_column) * column_bytes;
-      const registers<2> left = w.byte_fragment(F::sparse ? 0 : at % F::unit / 16);
+      const int j = F::sparse ? 0 : static_cast<int>(at % F::unit / 16);
+      const registers<2> left = w.byte_fragment(j);
       registers<2> right{};
       std::uint32_t metadata = 0;
       if constexpr (F::sparse) {
@@ -243,24 +245,21 @@ struct gemm {
           right = w.byte_fragment(0);
         }
       } else {
-        right = w.byte_fragment(at % F::unit / 16 + 1);
+        right = w.byte_fragment(j + 1);
       }
       const registers<4> a{{left.word[0], left.word[1], right.word[0], right.word[1]}};
-      const float* scales = reinterpret_cast<const float*>(x + at_scales) + q * Tokens;
-      for (int n = 0; n < tiles; ++n) {
+      const float* const scales = reinterpret_cast<const float*>(x + at_scales) + q * Tokens + lane % 4 * 2;
+      const unsigned char* const own = row + q * (F::k / per_column) * column_bytes;
+      repeat<tiles>([&](auto n) {
         std::int32_t part[4] = {};
-        if constexpr (F::sparse) {
-          const unsigned char* row = own + lane / 8 * column_bytes + lane % 8 * 16 + n * 128;
-          mma_sparse_bytes(ctx, part, a, load_matrices<4>(ctx, row), metadata);
-        } else {
-          const unsigned char* row = own + lane / 8 % 2 * column_bytes + lane % 8 * 16 + n * 128;
-          mma_bytes(ctx, part, a, load_matrices<2>(ctx, row));
-        }
+        if constexpr (F::sparse)
+          mma_sparse_bytes(ctx, part, a, load_matrices<4>(ctx, own + n * 128), metadata);
+        else
+          mma_bytes(ctx, part, a, load_matrices<2>(ctx, own + n * 128));
         for (int i = 0; i < 4; ++i)
-          sum[n][i] += scale[i / 2] * scales[n * 8 + fragment<8>::c(static_cast<int>(lane), i).col] *
-                       static_cast<float>(part[i]);
-      }
-    }
+          sum[n][i] += scale[i / 2] * scales[n * 8 + i % 2] * static_cast<float>(part[i]);
+      });
+    });
   }
 
   template <context Ctx>

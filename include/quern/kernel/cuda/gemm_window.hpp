@@ -2,7 +2,7 @@
 #pragma once
 // quern::cuda::weight_window<F, T> v(buffer, lane);          // after the wait and a barrier
 // v.enter(unit);  v.enter_run(run, scale);
-// quern::cuda::registers<4> a = v.half_fragment(j);          // A of mma.sync
+// quern::cuda::registers<4> a = v.half_fragment(j);   // A of mma.sync
 
 #include <bit>
 #include <quern/kernel/cuda/decode.hpp>
@@ -52,10 +52,10 @@ class weight_window {
 
   /// Scale of rows g and g + 8 of the fragment for run @p run of the cell; prepares `half_fragment` for that run.
   QUERN_HD void enter_run(unsigned run, float (&scale)[2]) {
-    for (unsigned i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2; ++i) {
       scale[i] = 0;
       zero_[i] = 0;
-      if (!at_[i].stored) continue;
+      if (!stored(i)) continue;
       const std::uint32_t code = param<Q::scale_bits, typename F::scales>(F::at_scales, at_[i], run);
       if constexpr (Q::zero_bits > 0)
         zero_[i] = param<Q::zero_bits, typename F::zeros>(F::at_zeros, at_[i], run);
@@ -70,25 +70,23 @@ class weight_window {
   }
 
   /// A of mma.sync: codes 16 j .. of the cells of all rows, decoded to code - zero; zeros where a row has no cell.
-  QUERN_HD registers<4> half_fragment(unsigned j) const {
+  QUERN_HD registers<4> half_fragment(int j) const {
     registers<4> a;
-    for (unsigned i = 0; i < 2; ++i) {
-      registers<2> row{};
-      if (at_[i].stored) {
-        if constexpr (F::plain) {
-          // Four lanes read chunks 64 bytes apart: two of them take the rows the other way round, else lanes 0 and 2
-          // would meet in a bank.
-          spot s = at_[i];
-          if (trades_rows()) s.rank ^= 1;
-          for (int n = 0; n < 2; ++n) row.word[n] = chunk<0>(s, static_cast<int>(j), n);
-        } else {
-          row = decoded<T, Q::bits>(zero_[i])(plane<0>(at_[i], static_cast<int>(j)));
-        }
+    if constexpr (F::plain) {
+      for (int n = 0; n < 2; ++n) {
+        const registers<2> rows = chunks<0>(fragment_plane<16, F::l::cell_codes>::chunk_at(j, column(), n));
+        a.word[2 * n] = rows.word[0];
+        a.word[2 * n + 1] = rows.word[1];
       }
-      a.word[i] = row.word[0];
-      a.word[2 + i] = row.word[1];
+    } else {
+      const registers<2> codes = half_codes<0>(j);
+      for (int i = 0; i < 2; ++i) {
+        registers<2> row{};
+        if (stored(i)) row = decoded<T, Q::bits>(zero_[i])(codes.word[i]);
+        a.word[i] = row.word[0];
+        a.word[2 + i] = row.word[1];
+      }
     }
-    if (trades_rows()) return {{a.word[1], a.word[0], a.word[3], a.word[2]}};
     return a;
   }
 
@@ -99,11 +97,9 @@ class weight_window {
   }
 
   /// Half of A of mma.sync for bytes: codes 16 j .. of the cells of all rows as code - zero.
-  QUERN_HD registers<2> byte_fragment(unsigned j) const {
-    registers<2> a{};
-    for (unsigned i = 0; i < 2; ++i)
-      if (at_[i].stored)
-        a.word[i] = signed_codes<Q::bits>(column_codes<0>(at_[i], static_cast<int>(j)), zero_[i]);
+  QUERN_HD registers<2> byte_fragment(int j) const {
+    registers<2> a = byte_codes<0>(j);
+    for (int i = 0; i < 2; ++i) a.word[i] = stored(i) ? signed_codes<Q::bits>(a.word[i], zero_[i]) : 0;
     return a;
   }
   /// Metadata of mma.sp for bytes, whose two halves of A are units @p unit and @p unit + 1: every lane has one row
@@ -122,10 +118,9 @@ class weight_window {
     bool stored;
     unsigned first, count, rank;
   };
-  /// Whether this lane reads its two rows in the other order, see `half_fragment`.
-  QUERN_HD bool trades_rows() const {
-    return F::plain && F::kind != survivors::masked && (lane_ / 2 & 1) != 0;
-  }
+  /// Whether row g (i = 0) or g + 8 has a cell in the unit; a constant where all rows share their units.
+  QUERN_HD bool stored(int i) const { return F::kind != survivors::masked || at_[i].stored; }
+  QUERN_HD int column() const { return static_cast<int>(lane_ % 4); }
   template <class Word>
   QUERN_HD static Word read(const unsigned char* p) {
     Word v;
@@ -154,50 +149,72 @@ class weight_window {
   template <int Plane>
   static constexpr int width = plane_width(Q::bits, Plane);
   template <int Plane>
-  using placed = fragment_plane<width<Plane>, F::l::cell_codes>;
-  template <int Plane>
   using staged = std::conditional_t<Plane == 0, typename F::codes0,
                                     std::conditional_t<Plane == 1, typename F::codes1, typename F::codes2>>;
   template <int Plane>
-  QUERN_HD std::uint32_t chunk_at(const spot& s, unsigned number) const {
+  static constexpr unsigned chunk_size = static_cast<unsigned>(chunk_bytes(width<Plane>, F::l::cell_codes));
+  template <int Plane>
+  QUERN_HD const unsigned char* chunk_address(const spot& s, int number) const {
     constexpr unsigned at = Plane == 0 ? F::at_codes0 : Plane == 1 ? F::at_codes1 : F::at_codes2;
-    constexpr unsigned cell_bytes = F::l::cell_codes * width<Plane> / 8, bytes = placed<Plane>::chunk;
-    const unsigned char* p = buffer_ + at + (staged<Plane>::skew(h_->first) + s.first) * cell_bytes +
-                             (number * s.count + s.rank) * bytes;
-    if constexpr (bytes == 4)
-      return read<std::uint32_t>(p);
-    else
-      return read<std::uint16_t>(p);
+    constexpr unsigned cell_bytes = F::l::cell_codes * width<Plane> / 8;
+    return buffer_ + at + (staged<Plane>::skew(h_->first) + s.first) * cell_bytes +
+           (static_cast<unsigned>(number) * s.count + s.rank) * chunk_size<Plane>;
   }
+  /// Chunk @p number of the cells of both rows; 0 for a row without one.
   template <int Plane>
-  QUERN_HD std::uint32_t chunk(const spot& s, int j, int i) const {
-    return chunk_at<Plane>(s,
-                           static_cast<unsigned>(placed<Plane>::chunk_at(j, static_cast<int>(lane_ % 4), i)));
-  }
-  /// Codes that `half_fragment` needs of a row, one per byte, from plane @p Plane up.
-  template <int Plane>
-  QUERN_HD std::uint32_t plane(const spot& s, int j) const {
-    const std::uint32_t first = chunk<Plane>(s, j, 0),
-                        second = placed<Plane>::words == 2 ? chunk<Plane>(s, j, 1) : 0;
-    std::uint32_t codes = placed<Plane>::codes(j, static_cast<int>(lane_ % 4), first, second);
-    if constexpr (Plane + 1 < plane_count(Q::bits)) {
-      constexpr int above = plane_shift(Q::bits, Plane + 1) - plane_shift(Q::bits, Plane);
-      codes |= plane<Plane + 1>(s, j) << above;
+  QUERN_HD registers<2> chunks(int number) const {
+    // Elements, and bytes of 8 bits, are four chunks of 64 bytes for four lanes. Two of the lanes read the rows in the
+    // other order, else lanes 0 and 2 would meet in a bank.
+    constexpr bool four_chunks = F::plain || (F::bytes && width<Plane> == 8);
+    if constexpr (F::kind == survivors::masked) {
+      registers<2> out{};
+      for (int i = 0; i < 2; ++i) {
+        if (!stored(i)) continue;
+        const unsigned char* p = chunk_address<Plane>(at_[i], number);
+        if constexpr (chunk_size<Plane> == 4)
+          out.word[i] = read<std::uint32_t>(p);
+        else
+          out.word[i] = read<std::uint16_t>(p);
+      }
+      return out;
+    } else if constexpr (four_chunks) {
+      const unsigned char* p = chunk_address<Plane>(at_[0], number);
+      const unsigned turn = lane_ / 2 % 2;
+      const std::uint32_t first = read<std::uint32_t>(p + 4 * turn),
+                          second = read<std::uint32_t>(p + 4 * (turn ^ 1));
+      return {{turn == 0 ? first : second, turn == 0 ? second : first}};
+    } else if constexpr (chunk_size<Plane> == 4) {
+      const std::uint64_t both = read<std::uint64_t>(chunk_address<Plane>(at_[0], number));
+      return {{static_cast<std::uint32_t>(both), static_cast<std::uint32_t>(both >> 32)}};
+    } else {
+      const std::uint32_t both = read<std::uint32_t>(chunk_address<Plane>(at_[0], number));
+      return {{both & 0xffffu, both >> 16}};
     }
-    return codes;
   }
-
-  /// Codes 16 j + 4 c .. + 3 of a row, one per byte, c the lane's column.
+  /// Codes that `half_fragment` needs of both rows, one per byte, from plane @p Plane up.
   template <int Plane>
-  QUERN_HD std::uint32_t column_codes(const spot& s, int j) const {
+  QUERN_HD registers<2> half_codes(int j) const {
+    using at = fragment_plane<width<Plane>, F::l::cell_codes>;
+    const registers<2> first = chunks<Plane>(at::chunk_at(j, column(), 0));
+    registers<2> second{}, out;
+    if constexpr (at::words == 2) second = chunks<Plane>(at::chunk_at(j, column(), 1));
+    for (int i = 0; i < 2; ++i) out.word[i] = at::codes(j, column(), first.word[i], second.word[i]);
+    if constexpr (Plane + 1 < plane_count(Q::bits)) add_above<Plane>(out, half_codes<Plane + 1>(j));
+    return out;
+  }
+  /// The same for `byte_fragment`: codes 16 j + 4 c .. + 3, c the lane's column.
+  template <int Plane>
+  QUERN_HD registers<2> byte_codes(int j) const {
     using at = byte_plane<width<Plane>, F::l::cell_codes>;
-    const int c = static_cast<int>(lane_ % 4);
-    std::uint32_t codes = at::codes(j, c, chunk_at<Plane>(s, static_cast<unsigned>(at::chunk_at(j, c))));
-    if constexpr (Plane + 1 < plane_count(Q::bits)) {
-      constexpr int above = plane_shift(Q::bits, Plane + 1) - plane_shift(Q::bits, Plane);
-      codes |= column_codes<Plane + 1>(s, j) << above;
-    }
-    return codes;
+    registers<2> out = chunks<Plane>(at::chunk_at(j, column()));
+    for (int i = 0; i < 2; ++i) out.word[i] = at::codes(j, column(), out.word[i]);
+    if constexpr (Plane + 1 < plane_count(Q::bits)) add_above<Plane>(out, byte_codes<Plane + 1>(j));
+    return out;
+  }
+  template <int Plane>
+  QUERN_HD static void add_above(registers<2>& codes, const registers<2>& above) {
+    constexpr int shift = plane_shift(Q::bits, Plane + 1) - plane_shift(Q::bits, Plane);
+    for (int i = 0; i < 2; ++i) codes.word[i] |= above.word[i] << shift;
   }
 
   const unsigned char* buffer_;

@@ -5,6 +5,8 @@
 
 #include <quern/kernel/cuda/context.hpp>
 #include <quern/kernel/cuda/fragment.hpp>
+#include <type_traits>
+#include <utility>
 
 namespace quern::inline v0 {
 namespace cuda {
@@ -14,6 +16,14 @@ template <int N>
 struct registers {
   std::uint32_t word[N];
 };
+
+/// f(0), f(1), .. f(N - 1), each with a constant: loops whose indices must be known when compiling, so that arrays of
+/// registers stay in registers and addresses become offsets.
+template <int N, class F>
+QUERN_HD inline void repeat(F&& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) { (f(std::integral_constant<int, I>{}), ...); }
+  (std::make_integer_sequence<int, N>{});
+}
 
 namespace emulation {
 
