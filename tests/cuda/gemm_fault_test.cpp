@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The comparison must see the mistakes that such kernels have: each is made here, by a context that does one thing
 // wrong under the unchanged kernel.
-#include "gemm.hpp"
+#include "faults.hpp"
+#include "gemm_problem.hpp"
+
+#include <doctest/doctest.h>
 
 #include <quern/pattern/bsr.hpp>
 #include <quern/pattern/dense.hpp>
@@ -20,7 +23,7 @@ struct is_multiplication<cuda::emulation::operands<A, B, C>> : std::true_type {}
 
 /// Registers 1 and 2 of A (upper and lower rows, first and second half of k) are exchanged.
 struct swapped_operand : simt::context {
-  explicit swapped_operand(const simt::context& c) : simt::context(c) {}
+  using simt::context::context;
   template <class Out, class In, class Op>
   Out collective(std::uint32_t mask, In in, Op op, simt::site at = simt::site::here()) {
     if constexpr (is_multiplication<In>::value) std::swap(in.a[1], in.a[2]);
@@ -29,7 +32,7 @@ struct swapped_operand : simt::context {
 };
 /// The metadata of 2:4 comes from the neighbouring lane.
 struct swapped_metadata : simt::context {
-  explicit swapped_metadata(const simt::context& c) : simt::context(c) {}
+  using simt::context::context;
   template <class Out, class In, class Op>
   Out collective(std::uint32_t mask, In in, Op op, simt::site at = simt::site::here()) {
     if constexpr (is_multiplication<In>::value) in.metadata = shuffle_xor(in.metadata, 1);
@@ -38,7 +41,7 @@ struct swapped_metadata : simt::context {
 };
 /// Rows of ldmatrix start one row (16 bytes) late.
 struct shifted_index : simt::context {
-  explicit shifted_index(const simt::context& c) : simt::context(c) {}
+  using simt::context::context;
   template <class Out, class In, class Op>
   Out collective(std::uint32_t mask, In in, Op op, simt::site at = simt::site::here()) {
     if constexpr (std::is_same_v<In, cuda::emulation::row_pointer>)
@@ -46,26 +49,11 @@ struct shifted_index : simt::context {
     return simt::context::collective<Out>(mask, in, op, at);
   }
 };
-/// Waits for one group of copies less than it should.
-struct early_wait : simt::context {
-  explicit early_wait(const simt::context& c) : simt::context(c) {}
-  template <int N>
-  void wait_async() {
-    simt::context::wait_async<N + 1>();
-  }
-};
+/// Waits for nothing.
 struct no_wait : simt::context {
-  explicit no_wait(const simt::context& c) : simt::context(c) {}
+  using simt::context::context;
   template <int N>
   void wait_async() {}
-};
-/// No barrier between what one warp copies and another reads.
-struct no_barrier : simt::context {
-  explicit no_barrier(const simt::context& c) : simt::context(c) {}
-  void sync() {}
-};
-struct no_fault : simt::context {
-  explicit no_fault(const simt::context& c) : simt::context(c) {}
 };
 
 template <class Context, class P, class Q>
@@ -84,9 +72,9 @@ void is_seen() {
 }  // namespace
 
 TEST_CASE("without a fault nothing is wrong") {
-  CHECK(wrong_with<no_fault, dense, affine<4, 32>>(1) == 0);
-  CHECK(wrong_with<no_fault, bsr<16, 32>, affine<4, 32>>(0.5f) == 0);
-  CHECK(wrong_with<no_fault, nm<2, 4>, affine<4, 32>>(0.5f) == 0);
+  CHECK(wrong_with<simt::context, dense, affine<4, 32>>(1) == 0);
+  CHECK(wrong_with<simt::context, bsr<16, 32>, affine<4, 32>>(0.5f) == 0);
+  CHECK(wrong_with<simt::context, nm<2, 4>, affine<4, 32>>(0.5f) == 0);
 }
 TEST_CASE("operands of mma swapped") { is_seen<swapped_operand>(); }
 TEST_CASE("metadata of mma.sp from the wrong lane") {
@@ -94,7 +82,8 @@ TEST_CASE("metadata of mma.sp from the wrong lane") {
 }
 TEST_CASE("index into shared memory shifted") { is_seen<shifted_index>(); }
 TEST_CASE("wait one group too early, or not at all") {
-  is_seen<early_wait>();
+  is_seen<simt::early_wait>();
   is_seen<no_wait>();
 }
-TEST_CASE("barrier removed") { is_seen<no_barrier>(); }
+TEST_CASE("barrier removed") { is_seen<simt::without_barriers>(); }
+TEST_CASE("a copy lands at its neighbour's place") { is_seen<simt::shifted_copy>(); }

@@ -43,6 +43,52 @@ def read_cases(folder):
     return cases
 
 
+def add_sparse_bytes(ptxsim, np):
+    """mma.sp.m16n8k64 of signed bytes, which ptxsim lacks. Metadata as the PTX ISA draws it: of the four lanes of a group,
+    0 and 1 have columns 0-31 of rows g and g + 8, lanes 2 and 3 columns 32-63."""
+    original = ptxsim.Exec.i_mma
+
+    def i_mma(ex, op, operands, active):
+        if op[-4:] != ["s32", "s8", "s8", "s32"] or not any(o.startswith("sp") for o in op):
+            return original(ex, op, operands, active)
+        lanes = ex.full_warps(active)
+        warps, warp = len(lanes), np.arange(len(lanes))
+        group, in_group = np.arange(32) // 4, np.arange(32) % 4
+
+        def registers(operand):
+            return [ex.v(r, "b32")[lanes] for r in ptxsim.split(operand[1:-1])]
+
+        def as_bytes(words):
+            return np.ascontiguousarray(words).view(np.int8).reshape(warps, 32, 4).astype(np.int64)
+
+        kept, a, b = (np.zeros((warps, *shape), np.int64) for shape in ((16, 32), (16, 64), (64, 8)))
+        for i, words in enumerate(registers(operands[1])):
+            for e in range(4):
+                kept[:, group + 8 * (i % 2), i // 2 * 16 + in_group * 4 + e] = as_bytes(words)[:, :, e]
+        for i, words in enumerate(registers(operands[2])):
+            for e in range(4):
+                b[:, i * 16 + in_group * 4 + e, group] = as_bytes(words)[:, :, e]
+        metadata = ex.v(operands[4], "b32")[lanes]
+        for row in range(16):
+            for window in range(16):
+                lane = 4 * (row % 8) + row // 8 + 2 * (window // 8)
+                pair = metadata[:, lane] >> np.uint32(4 * (window % 8)) & np.uint32(15)
+                first, second = (pair & 3).astype(int), (pair >> 2).astype(int)
+                if (first >= second).any():
+                    ex.report("MMA.SP METADATA", "indices not increasing")
+                a[warp, row, window * 4 + first] += kept[:, row, 2 * window]
+                a[warp, row, window * 4 + second] += kept[:, row, 2 * window + 1]
+        sums = a @ b
+        for i, (target, source) in enumerate(zip(ptxsim.split(operands[0][1:-1]), registers(operands[3]))):
+            out = np.zeros(ex.N, np.int32)
+            place = sums[:, group + 8 * (i // 2), 2 * in_group + i % 2]
+            out[lanes] = (place + source.view(np.int32)).astype(np.int32)
+            ex.set(target, out, active)
+        return None
+
+    ptxsim.Exec.i_mma = i_mma
+
+
 class Counter:
     """Wraps ptxsim's memory accesses: sectors of the copies of weights, which are those without a size operand."""
 
@@ -103,6 +149,7 @@ def main():
     os.makedirs(args.work, exist_ok=True)
     subprocess.run([args.export, args.work], check=True)
     cases = read_cases(args.work)
+    add_sparse_bytes(ptxsim, np)
     counter = Counter(ptxsim, np)
     failures, rows, seen = [], [], 0
     for arch in ARCHITECTURES:

@@ -100,8 +100,8 @@ def main():
                     failures.append(where + f"has instructions that match {unwanted}")
                 if code and kind in ("gemm", "sparse") and not count(r"^(@\S+ )?(HMMA|IMMA)"):
                     failures.append(where + "has no tensor core instruction")
-                rows.append(f"| {name} | {arch} | {registers} | {count('LDGSTS.*128')} | {count(r'LDG\.E.*128')} | "
-                            f"{count('HMMA|IMMA')} | {len(code)} |")
+                copies, loads16, products = count("LDGSTS.*128"), count(r"LDG\.E.*128"), count("HMMA|IMMA")
+                rows.append(f"| {name} | {arch} | {registers} | {copies} | {loads16} | {products} | {len(code)} |")
                 print(rows[-1])
     if args.table:
         with open(args.table, "w", encoding="utf-8") as f:
