@@ -331,7 +331,7 @@ result<matrix<P, Q>> pack_from(const Source& source, const bit_mask* mask, Exec&
   });
   for (const fault& f : faults)
     if (f.kind != fault::none) return describe<P, Q>(f);
-  return w;
+  return {std::move(w)};  // nvcc does not move what it converts
 }
 
 template <class P, class Q>
