@@ -54,7 +54,7 @@ is_json() {
 
 python=$(command -v python3) || echo "note: without python3, damaged weights and JSON are not looked at"
 
-for p in train perplexity generate explain compress demo; do
+for p in train perplexity generate explain compress demo evolve; do
   [ -x "$programs/$p" ] || continue
   good "$p" --help
   [ -s log.out ] || fail "$p --help prints nothing"
@@ -163,6 +163,62 @@ if [ -x "$programs/compress" ]; then
   good perplexity small.safetensors --text text --context 32 --windows 4 --json small.json
   is_json small.json '0 < d["nll"] < 7 and d["weight_bytes"] < json.load(open("perplexity.json"))["weight_bytes"]'
   good generate small.safetensors --prompt 'In the' -n 4
+fi
+
+if [ -x "$programs/evolve" ]; then
+  good train --text text --width 32 --layers 4 --ffn 48 --heads 2 --kv-heads 1 --head-dim 16 --context 64 --batch 2 \
+    --lanes 2 --threads 1 --steps 3 -o deep.safetensors
+  e=(--text text --context 32 --text-tokens 2048 --calibration-windows 8 --threads 1 --offspring 6 --survivors 2,1
+    --tokens 64,256)
+  # Bits: the whole way, and the file runs. The budget is the bytes of uniform 3 bits.
+  good evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --generations 4 --baselines --best-of 4 \
+    --held-out text --held-out-windows 4 -o evolved.safetensors --config bits.txt --tensor-types types.txt --svg chart \
+    --json evolve.json
+  is_json evolve.json '(lambda t: t["search"]["block_bytes"] == t["uniform"]["block_bytes"] and len(t) == 5 and abs(d["memory"] / d["predicted_memory"] - 1) < .1 and abs(d["database"] / d["predicted_database"] - 1) < .1 and d["share_of_halves_run"] < 1)({r["name"]: r for r in d["table"]})'
+  [ "$(wc -l <bits.txt)" -eq 28 ] && [ "$(wc -l <types.txt)" -eq 28 ] || fail 'evolve: bits.txt or types.txt'
+  grep -q '<svg' chart-convergence.svg chart-levels.svg || fail 'evolve: no charts'
+  good generate evolved.safetensors --prompt 'In the' -n 4
+  # Depth: dropped halves are not in the file.
+  good evolve deep.safetensors "${e[@]}" --task depth --target 0.25 --generations 3 --baselines -o cut.safetensors \
+    --config depth.txt
+  [ "$(grep -cE 'attn' depth.txt)" -eq 1 ] && [ "$(grep -cE 'mlp' depth.txt)" -eq 1 ] || fail 'evolve: depth.txt'
+  good perplexity cut.safetensors --text text --context 32 --windows 4
+  [ "$(wc -c <cut.safetensors)" -lt "$(wc -c <deep.safetensors)" ] || fail 'evolve: nothing was dropped from the file'
+  good evolve deep.safetensors "${e[@]}" --task depth --attn 1 --ffn 1 --brute-force 16 --json all.json
+  is_json all.json 'len(d["all"]) == 16'
+  good evolve deep.safetensors "${e[@]}" --task sparsity --target 0.5 --db sparse --generations 2 --baselines --top 16
+  good evolve deep.safetensors "${e[@]}" --task groups --target 0.5 --delta 32 --db groups --generations 2 --fitness ppl
+  good evolve deep.safetensors "${e[@]}" --task joint --target 3.5 --db joint --generations 3 -o joint.safetensors
+  good generate joint.safetensors --prompt 'In the' -n 4
+  good evolve deep.safetensors "${e[@]}" --task joint --time --target 0.9 --db joint --generations 2
+
+  # A search that is killed goes on to the same winner, bit for bit.
+  k=(deep.safetensors "${e[@]}" --task bits --target 3 --db levels --generations 40)
+  good evolve "${k[@]}" --checkpoint whole.state --config whole.txt
+  "$programs/evolve" "${k[@]}" --checkpoint part.state --config part.txt >log.out 2>log.err &
+  victim=$!
+  for i in $(seq 1 600); do [ -s part.state ] && break; sleep 0.02; done
+  kill -9 $victim 2>/dev/null
+  wait $victim 2>/dev/null
+  [ -s part.state ] || fail 'evolve: no checkpoint was written'
+  rm -f part.state.part* # what a kill in the middle of a write leaves
+  [ -e part.txt ] && echo 'note: the search was over before it could be killed'
+  good evolve "${k[@]}" --checkpoint part.state --config part.txt --resume
+  cmp -s whole.state part.state && cmp -s whole.txt part.txt || fail 'evolve: a resumed search found something else'
+  head -c 100 whole.state >cut.state
+  bad 'cut\.state.*(cut off|missing)' evolve "${k[@]}" --checkpoint cut.state --resume
+  bad 'another search' evolve "${k[@]}" --seed 2 --checkpoint whole.state --resume
+  bad 'absent' evolve "${k[@]}" --checkpoint absent --resume
+
+  bad 'nearest possible: 3 or 3\.125' evolve deep.safetensors "${e[@]}" --task bits --target 3.1 --db levels
+  bad 'nearest possible: 1' evolve deep.safetensors "${e[@]}" --task depth --target 0.1
+  bad 'nearest possible' evolve deep.safetensors "${e[@]}" --task joint --target -1 --db joint
+  bad 'share removed' evolve deep.safetensors "${e[@]}" --task sparsity --target 1.5 --db sparse
+  bad 'minibatch|windows' evolve deep.safetensors --text text --context 32 --text-tokens 64 --task depth --target 0.25 \
+    --survivors 1 --tokens 4096
+  bad 'another model' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db joint
+  head -c 3000 levels/blk.2.safetensors >half && cp half levels/blk.2.safetensors
+  bad 'levels/blk\.2\.safetensors' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels
 fi
 
 if [ -x "$programs/demo" ]; then
