@@ -21,6 +21,8 @@ LIMITS = {
     "sparse": (255, r"LDGSTS\.E\.BYPASS\.\S*128", r"LDL|STL"),
     "pack": (64, None, r"LDL|STL"),
     "quantize": (64, None, r"LDL|STL"),
+    "count": (64, None, r"LDL|STL"),
+    "select": (64, None, r"LDL|STL"),
     # what host code instantiates
     "template": (255, None, r"LDL|STL"),
 }

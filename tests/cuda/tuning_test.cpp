@@ -62,12 +62,13 @@ std::string refusal(Change change) {
   struct {
     cuda::architecture a = a100;
     kernel::arguments args;
-    std::size_t x_cols = 40, y_cols = 20;
+    std::size_t x_cols = 40, y_rows = 1, y_cols = 20;
   } call;
   call.args = problem.arguments();
   change(call);
   try {
-    cuda::check_gemv<kernel>(call.a, cuda::tune_gemv(call.a), call.args, call.x_cols, call.y_cols);
+    cuda::check_shapes(call.a, call.args.w, 1, call.x_cols, call.y_rows, call.y_cols);
+    cuda::check_gemv<kernel>(call.a, cuda::tune_gemv(call.a), call.args);
   } catch (const shape_error& e) {
     return e.what();
   }
@@ -83,6 +84,7 @@ TEST_CASE("what cannot run is refused before the launch, with a sentence") {
   says(refusal([](auto& c) { c.a.compute = 75; }),
        "needs compute capability 8.0 (asynchronous copies, bf16), this is 7.5");
   says(refusal([](auto& c) { c.x_cols = 41; }), "x must have W.cols = 40 columns, got 41");
+  says(refusal([](auto& c) { c.y_rows = 2; }), "equally many vectors, got 1 and 2");
   says(refusal([](auto& c) { c.y_cols = 19; }), "y must have W.rows = 20 columns, got 19");
   says(refusal([](auto& c) { ++c.args.x; }), "every row of x must start at a multiple of 16 bytes");
   says(refusal([](auto& c) {

@@ -28,13 +28,19 @@ class ptx_cases {
     const void* data;   ///< where the argument's pointer points
     std::size_t bytes;  ///< as much of it belongs to the kernel
   };
+  /// Memory that must hold exactly `expected` afterwards, as much as there is of it.
+  struct exact {
+    std::size_t memory;
+    const void* expected;
+  };
   /// @param argument  the kernel's only parameter; every pointer in it to the start of a `memory` is replaced
   /// @param result    which memory holds the result, floats
   /// @param weights   stored weights times vectors, for counts per weight
   template <class Argument>
   void add(const char* kernel, unsigned blocks, unsigned blocks_y, unsigned threads, std::size_t shared_bytes,
            const Argument& argument, const std::vector<memory>& all, std::size_t result,
-           const std::vector<double>& expected, const std::vector<double>& bound, std::size_t weights) {
+           const std::vector<double>& expected, const std::vector<double>& bound, std::size_t weights,
+           const std::vector<exact>& exactly = {}) {
     std::FILE* f = std::fopen((folder_ + "/" + kernel + ".bin").c_str(), "wb");
     if (f == nullptr) return;
     std::string places;
@@ -54,12 +60,18 @@ class ptx_cases {
     }
     std::fwrite(expected.data(), 8, expected.size(), f);
     std::fwrite(bound.data(), 8, bound.size(), f);
+    std::string numbers;
+    for (const exact& e : exactly) {
+      std::fwrite(e.expected, 1, all[e.memory].bytes, f);
+      numbers += " " + std::to_string(e.memory);
+    }
     std::fclose(f);
     std::fprintf(
         list_,
-        "%s grid %u %u threads %u shared %zu argument %zu places%s memory%s result %zu %zu weights %zu\n",
+        "%s grid %u %u threads %u shared %zu argument %zu places%s memory%s result %zu %zu weights %zu "
+        "exact%s\n",
         kernel, blocks, blocks_y, threads, shared_bytes, sizeof raw, places.c_str(), sizes.c_str(), result,
-        expected.size(), weights);
+        expected.size(), weights, numbers.c_str());
   }
 
  private:

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes one launch of every kernel of the table, with the oracle's results, into the folder of its argument.
+#include <quern/kernel/cuda/pack.hpp>
+#include <quern/kernel/cuda/select.hpp>
+#include <quern/pattern/select.hpp>
+
 #include "../gemm_problem.hpp"
 #include "../gemv.hpp"
 #include "../table.hpp"
@@ -55,6 +59,125 @@ void add_gemm(ptx_cases& out, const char* name) {
           {p.bound.data.begin(), p.bound.data.end()}, p.w.cells() * layout<P, Q>::cell_codes * p.x.rows);
 }
 
+/// Whether the units of a mask survive, one byte each.
+template <class P>
+std::vector<std::uint8_t> units_of(const bit_mask& m) {
+  const std::size_t units = units_per_row<P>(m.cols());
+  std::vector<std::uint8_t> out(block_rows<P>(m.rows()) * units);
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = m(i / units * P::unit_rows, i % units * P::unit_cols) ? 1 : 0;
+  return out;
+}
+
+template <class F>
+void add_pack(ptx_cases& out, const std::string& name) {
+  using P = typename F::pattern;
+  using Q = typename F::quantizer;
+  using kernel = cuda::packer<matrix_view<P, Q>>;
+  const std::size_t rows = 2 * lanes + 5, cols = 5 * layout<P, Q>::cell_cols + 3;
+  rng g(5);
+  dense_matrix w = random_matrix(rows, cols, g);
+  const bit_mask mask = random_mask<P>(rows, cols, 0.5f, g);
+  const std::vector<std::uint8_t> alive = units_of<P>(mask);
+  matrix<P, Q> packed = pack<P, Q>(std::as_const(w).view(), mask);
+  const dense_matrix whole = w;
+  apply(mask, w);
+  std::vector<std::uint8_t> codes(rows * cols);
+  const std::size_t runs = layout<P, Q>::runs(cols);
+  std::vector<run_params> params(rows * runs);
+  std::vector<float> row_scale(rows, 1);
+  for (std::size_t r = 0; r < rows; ++r) {
+    coded_row<Q> row{codes.data() + r * cols, params.data() + r * runs, 1};
+    round_row<Q>(std::as_const(w).view().row(r), cols, row);
+    row_scale[r] = row.row_scale;
+  }
+  const std::vector<std::uint8_t> no_codes(codes.size());
+  const std::vector<run_params> no_params(params.size());
+  const std::vector<float> no_scale(rows);
+  unsigned faults = 0;
+  using memory = ptx_cases::memory;
+  {
+    const cuda::quantize_arguments<Q> a{whole.data.data(),
+                                        alive.data(),
+                                        const_cast<std::uint8_t*>(no_codes.data()),
+                                        const_cast<run_params*>(no_params.data()),
+                                        const_cast<float*>(no_scale.data()),
+                                        &faults,
+                                        rows,
+                                        cols};
+    out.add(
+        ("quantize_" + name).c_str(), 2, 1, 64, 0, a,
+        {memory{whole.data.data(), whole.data.size() * 4}, memory{alive.data(), alive.size()},
+         memory{no_codes.data(), codes.size()}, memory{no_params.data(), params.size() * sizeof(run_params)},
+         memory{no_scale.data(), rows * 4}, memory{&faults, 4}},
+        0, {}, {}, rows * cols, {{2, codes.data()}, {3, params.data()}, {4, row_scale.data()}, {5, &faults}});
+  }
+  cuda::pack_arguments<Q> a{packed.view().raw(), alive.data(), codes.data(), params.data(),
+                            row_scale.data(),    nullptr,      &faults};
+  const std::size_t lists = kernel::counted(rows);
+  std::vector<unsigned> counts(lists), no_counts(lists, 99);
+  for (std::size_t i = 0; i < lists; ++i)
+    counts[i] = static_cast<unsigned>(packed.view().begin(i + 1) - packed.view().begin(i));
+  if (lists > 0) {
+    a.counts = no_counts.data();
+    out.add(("count_" + name).c_str(), 2, 1, 64, 0, a,
+            {memory{alive.data(), alive.size()}, memory{no_counts.data(), lists * 4}}, 0, {}, {}, rows * cols,
+            {{1, counts.data()}});
+    a.counts = nullptr;
+  }
+  // Every stream but `begin` starts as zeros.
+  matrix<P, Q> empty(rows, cols, packed.cells());
+  const storage bytes = packed.bytes();
+  std::memcpy(empty.writable(stream::begin), packed.writable(stream::begin), bytes[stream::begin]);
+  a.w = empty.view().raw();
+  std::vector<memory> all{{alive.data(), alive.size()},
+                          {codes.data(), codes.size()},
+                          {params.data(), params.size() * sizeof(run_params)},
+                          {row_scale.data(), rows * 4},
+                          {&faults, 4}};
+  std::vector<ptx_cases::exact> exactly{{4, &faults}};
+  for (int i = 0; i < stream_count; ++i)
+    if (bytes.bytes[i] > 0) {
+      exactly.push_back({all.size(), packed.view().raw().at[i]});
+      all.push_back({a.w.at[i], bytes.bytes[i]});
+    }
+  out.add(("pack_" + name).c_str(), 2, 1, 64, 0, a, all, 0, {}, {}, rows * cols, exactly);
+}
+
+/// Scores of group<16>, the best five of every row, and the first seven of an order.
+void add_select(ptx_cases& out) {
+  using memory = ptx_cases::memory;
+  using P = table::group16_w4::pattern;
+  const std::size_t rows = 9, cols = 16 * 11 + 4, units = 12;
+  rng g(6);
+  const dense_matrix w = random_matrix(rows, cols, g);
+  std::vector<float> scores(rows * units), no_scores(rows * units);
+  unit_magnitudes(w.view(), shape_of<P>(), {}, {scores.data(), rows, units});
+  const cuda::score_arguments s{w.data.data(), nullptr, no_scores.data(), rows, cols};
+  // At most 16 terms, each addition off by at most 2^-24 of a sum that is at most 16 * 6.
+  out.add("select_scores", 2, 1, 64, 0, s,
+          {memory{w.data.data(), w.data.size() * 4}, memory{no_scores.data(), rows * units * 4}}, 1,
+          {scores.begin(), scores.end()}, std::vector<double>(rows * units, 17 * 0x1p-24 * 6), rows * cols);
+  const bit_mask mask = select<P>({scores.data(), rows, units}, rows, cols, 5.0 / 12).value();
+  const std::vector<std::uint8_t> alive = units_of<P>(mask), none(alive.size(), 9);
+  const unsigned nan = 0;
+  const cuda::select_arguments k{scores.data(),
+                                 const_cast<std::uint8_t*>(none.data()),
+                                 rows,
+                                 units,
+                                 units,
+                                 5,
+                                 const_cast<unsigned*>(&nan)};
+  out.add("select_keep_best", 2, 1, 64, 0, k,
+          {memory{scores.data(), scores.size() * 4}, memory{none.data(), none.size()}, memory{&nan, 4}}, 0,
+          {}, {}, rows * cols, {{1, alive.data()}, {2, &nan}});
+  const std::vector<std::uint32_t> order{3, 9, 0, 2, 8, 7, 5, 1, 4, 6};
+  const std::vector<std::uint8_t> first{1, 0, 1, 1, 0, 1, 0, 1, 1, 1};
+  const cuda::mark_arguments m{order.data(), const_cast<std::uint8_t*>(none.data()), 10, 7};
+  out.add("select_mark_first", 1, 1, 32, 0, m, {memory{order.data(), 40}, memory{none.data(), 10}}, 0, {}, {},
+          10, {{1, first.data()}});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -68,5 +191,9 @@ int main(int argc, char** argv) {
 #define QUERN_CUDA_X(name, F, T, Tokens) add_gemm<F, T, Tokens>(out, #name);
   QUERN_CUDA_GEMM(QUERN_CUDA_X)
 #undef QUERN_CUDA_X
+#define QUERN_CUDA_X(suffix, F) add_pack<F>(out, #suffix);
+  QUERN_CUDA_PACK(QUERN_CUDA_X)
+#undef QUERN_CUDA_X
+  add_select(out);
   return 0;
 }

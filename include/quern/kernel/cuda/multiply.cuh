@@ -6,6 +6,7 @@
 
 #include <quern/core/span2.hpp>
 #include <quern/kernel/cuda/context.cuh>
+#include <quern/kernel/cuda/gemm.hpp>
 #include <quern/kernel/cuda/matrix.cuh>
 #include <quern/kernel/cuda/tuning.hpp>
 
@@ -55,6 +56,12 @@ __global__ void __launch_bounds__(512, 2) run_gemv(typename Kernel::arguments ar
   Kernel::run(ctx, args);
 }
 
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::threads) run_gemm(typename Kernel::arguments args) {
+  device_context ctx;
+  Kernel::run(ctx, args);
+}
+
 namespace detail {
 
 template <class Kernel>
@@ -74,28 +81,66 @@ void launch_gemv(const architecture& a, gemv_tuning t, typename Kernel::argument
   check(cudaGetLastError(), "run_gemv");
 }
 
+template <class Kernel>
+void launch_gemm(const typename Kernel::arguments& args, cudaStream_t stream) {
+  const char* const no = Kernel::refusal(args);
+  require(no == nullptr, no == nullptr ? "" : no);
+  auto* const kernel = run_gemm<Kernel>;
+  if (Kernel::shared_bytes > (48u << 10))
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(Kernel::shared_bytes)),
+          "cudaFuncSetAttribute");
+  kernel<<<dim3(Kernel::blocks(args.w.rows), Kernel::blocks_y(args.tokens)), Kernel::threads,
+           Kernel::shared_bytes, stream>>>(args);
+  check(cudaGetLastError(), "run_gemm");
+}
+
+/// Blocks of as many tokens as the batch fills.
+template <class View, class T>
+void gemm_by_tokens(const gemm_arguments<T>& args, cudaStream_t stream) {
+  switch (gemm_block_tokens(args.tokens)) {
+    case 8:
+      return launch_gemm<gemm<View, T, 8>>(args, stream);
+    case 16:
+      return launch_gemm<gemm<View, T, 16>>(args, stream);
+    case 32:
+      return launch_gemm<gemm<View, T, 32>>(args, stream);
+    default:
+      return launch_gemm<gemm<View, T, 64>>(args, stream);
+  }
+}
+
+/// The one place where a kernel is chosen: vectors go to the GEMV kernel, batches to the tensor cores; formats that
+/// one of the two does not take go to the other.
 template <class P, class Q, class T>
 void multiply(const matrix<P, Q>& w, span2<const T> x, span2<float> y, const architecture& a, std::byte* work,
               cudaStream_t stream) {
   using view = matrix_view<P, Q>;
-  static_assert(gemv_format<view>::supported,
-                "quern::cuda::multiply: no kernel takes this format; gemv_format<W>::why_not() says why");
-  require(x.rows() == y.rows(), "quern::cuda::multiply: x and y must hold equally many vectors, got ",
-          x.rows(), " and ", y.rows());
+  constexpr bool has_gemv = gemv_format<view>::supported, has_gemm = gemm_format<view, T>::supported;
+  static_assert(
+      has_gemv || has_gemm,
+      "quern::cuda::multiply: no kernel takes this format; gemv_format<W> and gemm_format<W, T> say why "
+      "(why_not)");
+  check_shapes(a, w.raw(), x.rows(), x.cols(), y.rows(), y.cols());
   if (w.rows() == 0 || x.rows() == 0) return;
-  const gemv_tuning t = tune_gemv(a);
-  const auto part = [&]<int Tokens>(std::size_t first, std::size_t n) {
-    using kernel = gemv<view, T, Tokens>;
-    typename kernel::arguments args{w.raw(), x.row(first), x.stride(), n, y.row(first), y.stride()};
-    check_gemv<kernel>(a, t, args, x.cols(), y.cols());
-    launch_gemv<kernel>(a, t, args, work, stream);
-  };
-  for (std::size_t first = 0; first < x.rows(); first += gemv_tokens) {
-    const std::size_t n = x.rows() - first;
-    if (n == 1)
-      part.template operator()<1>(first, 1);
-    else
-      part.template operator()<gemv_tokens>(first, n < gemv_tokens ? n : gemv_tokens);
+  if constexpr (has_gemm)
+    if (!has_gemv || x.rows() > gemv_tokens)
+      return gemm_by_tokens<view, T>({w.raw(), x.data(), x.stride(), x.rows(), y.data(), y.stride()}, stream);
+  if constexpr (has_gemv) {
+    const gemv_tuning t = tune_gemv(a);
+    const auto part = [&]<int Tokens>(std::size_t first, std::size_t n) {
+      using kernel = gemv<view, T, Tokens>;
+      typename kernel::arguments args{w.raw(), x.row(first), x.stride(), n, y.row(first), y.stride()};
+      check_gemv<kernel>(a, t, args);
+      launch_gemv<kernel>(a, t, args, work, stream);
+    };
+    for (std::size_t first = 0; first < x.rows(); first += gemv_tokens) {
+      const std::size_t n = x.rows() - first;
+      if (n == 1)
+        part.template operator()<1>(first, 1);
+      else
+        part.template operator()<gemv_tokens>(first, n < gemv_tokens ? n : gemv_tokens);
+    }
   }
 }
 
@@ -118,6 +163,28 @@ void multiply(const cuda::matrix<P, Q>& w, span2<const T> x, span2<float> y, con
 template <class P, class Q, class T>
 void multiply(const cuda::matrix<P, Q>& w, span2<const T> x, span2<float> y, cudaStream_t stream = nullptr) {
   cuda::detail::multiply(w, x, y, cuda::current_architecture(), nullptr, stream);
+}
+
+/// int8 inputs: x is scale * code, with one scale for every 32 inputs of a token (2:4: 64), exact sums in between.
+/// @param x      [n x cols], rows at 16-byte boundaries
+/// @param scale  [ceil(cols / 32) x n] (2:4: 64), its stride a multiple of 4
+template <class P, class Q>
+void multiply(const cuda::matrix<P, Q>& w, span2<const std::int8_t> x, span2<const float> scale,
+              span2<float> y, cudaStream_t stream = nullptr) {
+  using view = matrix_view<P, Q>;
+  using format = cuda::gemm_format<view, std::int8_t>;
+  static_assert(format::supported,
+                "quern::cuda::multiply: no kernel takes this format with int8 inputs; gemm_format<W, "
+                "int8_t>::why_not() "
+                "says why");
+  cuda::check_shapes(cuda::current_architecture(), w.raw(), x.rows(), x.cols(), y.rows(), y.cols());
+  constexpr std::size_t k = format::k;
+  require(scale.rows() == (w.cols() + k - 1) / k && scale.cols() == x.rows(),
+          "quern::cuda::multiply: scale must be [", (w.cols() + k - 1) / k, " x ", x.rows(),
+          "], one for every ", k, " inputs of a token");
+  if (w.rows() == 0 || x.rows() == 0) return;
+  cuda::detail::gemm_by_tokens<view, std::int8_t>(
+      {w.raw(), x.data(), x.stride(), x.rows(), y.data(), y.stride(), scale.data(), scale.stride()}, stream);
 }
 
 }  // namespace quern::inline v0

@@ -133,14 +133,27 @@ struct packer {
         reinterpret_cast<std::uint16_t*>(
             writable(a, stream::index))[(tile * windows + window) * l::blocks_per_tile + row / P::unit_rows] =
             static_cast<std::uint16_t>(mask);
-      for (std::uint32_t left = mask;; left &= left - 1) {
-        const std::uint32_t have = ctx.ballot(left != 0) & 0xffffu;
-        if (have == 0) break;
-        const cell c{first, static_cast<int>(population(have)),
-                     static_cast<int>(population(have & ((1u << row) - 1)))};
-        if (left != 0) write_cell(ctx, a, tile, c, lane, window * l::window_units + lowest(left));
-        first += population(have);
+      // How many cells every row has, known to all lanes, so that each finds its own without the others: slot s holds
+      // the rows that have more than s.
+      const unsigned mine = population(mask);
+      std::uint32_t counts[4] = {};
+      for (unsigned other = 0; other < rows; ++other)
+        counts[other / 4] |= ctx.shuffle(mine, other) << other % 4 * 8;
+      std::size_t before = 0;
+      std::uint32_t left = mask;
+      for (unsigned slot = 0; slot < l::window_units; ++slot, left &= left - 1) {
+        unsigned have = 0, rank = 0;
+        for (unsigned other = 0; other < rows; ++other) {
+          const bool has = (counts[other / 4] >> other % 4 * 8 & 255) > slot;
+          have += has ? 1 : 0;
+          rank += has && other < row ? 1 : 0;
+        }
+        if (left != 0)
+          write_cell(ctx, a, tile, {first + before, static_cast<int>(have), static_cast<int>(rank)}, lane,
+                     window * l::window_units + lowest(left));
+        before += have;
       }
+      first += before;
     }
   }
   /// The units of a window that survive; N:M windows are completed to N with the first that are free.

@@ -85,19 +85,23 @@ constexpr std::size_t workspace_bytes(const architecture& a) {
   return resident_warps(a) * (2 * gemv_tokens * lanes * sizeof(float) + sizeof(unsigned));
 }
 
-/// Refuses, before anything is launched, what the GEMV kernel cannot do.
-/// @param x_cols, y_cols  columns of the caller's x and y
+/// Refuses, before anything is launched, a product whose shapes do not fit or a device that lacks what all kernels need.
 /// @throws shape_error with a sentence
-template <class Kernel>
-void check_gemv(const architecture& a, const gemv_tuning& t, const typename Kernel::arguments& g,
-                std::size_t x_cols, std::size_t y_cols) {
+inline void check_shapes(const architecture& a, const packed_view& w, std::size_t x_rows, std::size_t x_cols,
+                         std::size_t y_rows, std::size_t y_cols) {
   require(a.compute >= 80,
           "quern::cuda::multiply: needs compute capability 8.0 (asynchronous copies, bf16), this is ",
           a.compute / 10, ".", a.compute % 10);
-  require(x_cols == g.w.cols, "quern::cuda::multiply: x must have W.cols = ", g.w.cols, " columns, got ",
-          x_cols);
-  require(y_cols == g.w.rows, "quern::cuda::multiply: y must have W.rows = ", g.w.rows, " columns, got ",
-          y_cols);
+  require(x_cols == w.cols, "quern::cuda::multiply: x must have W.cols = ", w.cols, " columns, got ", x_cols);
+  require(y_cols == w.rows, "quern::cuda::multiply: y must have W.rows = ", w.rows, " columns, got ", y_cols);
+  require(x_rows == y_rows, "quern::cuda::multiply: x and y must hold equally many vectors, got ", x_rows,
+          " and ", y_rows);
+}
+
+/// Refuses what the GEMV kernel cannot do.
+/// @throws shape_error with a sentence
+template <class Kernel>
+void check_gemv(const architecture& a, const gemv_tuning& t, const typename Kernel::arguments& g) {
   require(reinterpret_cast<std::uintptr_t>(g.x) % 16 == 0 && (g.tokens <= 1 || g.x_stride % 8 == 0),
           "quern::cuda::multiply: every row of x must start at a multiple of 16 bytes; pad its stride to 8 "
           "elements");
