@@ -6,7 +6,7 @@
 
 #include <quern/core/span2.hpp>
 #include <quern/kernel/cuda/context.cuh>
-#include <quern/kernel/cuda/gemm.hpp>
+#include <quern/kernel/cuda/gemm.cuh>
 #include <quern/kernel/cuda/matrix.cuh>
 #include <quern/kernel/cuda/tuning.hpp>
 
@@ -56,12 +56,6 @@ __global__ void __launch_bounds__(512, 2) run_gemv(typename Kernel::arguments ar
   Kernel::run(ctx, args);
 }
 
-template <class Kernel>
-__global__ void __launch_bounds__(Kernel::threads) run_gemm(typename Kernel::arguments args) {
-  device_context ctx;
-  Kernel::run(ctx, args);
-}
-
 namespace detail {
 
 template <class Kernel>
@@ -81,35 +75,6 @@ void launch_gemv(const architecture& a, gemv_tuning t, typename Kernel::argument
   check(cudaGetLastError(), "run_gemv");
 }
 
-template <class Kernel>
-void launch_gemm(const typename Kernel::arguments& args, cudaStream_t stream) {
-  const char* const no = Kernel::refusal(args);
-  require(no == nullptr, no == nullptr ? "" : no);
-  auto* const kernel = run_gemm<Kernel>;
-  if (Kernel::shared_bytes > (48u << 10))
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(Kernel::shared_bytes)),
-          "cudaFuncSetAttribute");
-  kernel<<<dim3(Kernel::blocks(args.w.rows), Kernel::blocks_y(args.tokens)), Kernel::threads,
-           Kernel::shared_bytes, stream>>>(args);
-  check(cudaGetLastError(), "run_gemm");
-}
-
-/// Blocks of as many tokens as the batch fills.
-template <class View, class T>
-void gemm_by_tokens(const gemm_arguments<T>& args, cudaStream_t stream) {
-  switch (gemm_block_tokens(args.tokens)) {
-    case 8:
-      return launch_gemm<gemm<View, T, 8>>(args, stream);
-    case 16:
-      return launch_gemm<gemm<View, T, 16>>(args, stream);
-    case 32:
-      return launch_gemm<gemm<View, T, 32>>(args, stream);
-    default:
-      return launch_gemm<gemm<View, T, 64>>(args, stream);
-  }
-}
-
 /// The one place where a kernel is chosen: vectors go to the GEMV kernel, batches to the tensor cores; formats that
 /// one of the two does not take go to the other.
 template <class P, class Q, class T>
@@ -125,7 +90,8 @@ void multiply(const matrix<P, Q>& w, span2<const T> x, span2<float> y, const arc
   if (w.rows() == 0 || x.rows() == 0) return;
   if constexpr (has_gemm)
     if (!has_gemv || x.rows() > gemv_tokens)
-      return gemm_by_tokens<view, T>({w.raw(), x.data(), x.stride(), x.rows(), y.data(), y.stride()}, stream);
+      return launch_gemm<view>(
+          gemm_arguments<T>{w.raw(), x.data(), x.stride(), x.rows(), y.data(), y.stride()}, stream);
   if constexpr (has_gemv) {
     const gemv_tuning t = tune_gemv(a);
     const auto part = [&]<int Tokens>(std::size_t first, std::size_t n) {
@@ -183,8 +149,9 @@ void multiply(const cuda::matrix<P, Q>& w, span2<const std::int8_t> x, span2<con
           "quern::cuda::multiply: scale must be [", (w.cols() + k - 1) / k, " x ", x.rows(),
           "], one for every ", k, " inputs of a token");
   if (w.rows() == 0 || x.rows() == 0) return;
-  cuda::detail::gemm_by_tokens<view, std::int8_t>(
-      {w.raw(), x.data(), x.stride(), x.rows(), y.data(), y.stride(), scale.data(), scale.stride()}, stream);
+  cuda::launch_gemm<view>(cuda::gemm_arguments<std::int8_t>{w.raw(), x.data(), x.stride(), x.rows(), y.data(),
+                                                            y.stride(), scale.data(), scale.stride()},
+                          stream);
 }
 
 }  // namespace quern::inline v0
