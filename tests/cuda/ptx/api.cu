@@ -3,10 +3,10 @@
 #include <quern/cuda.cuh>
 #include <quern/kernel/cuda/pack.cuh>
 
+namespace quern_test {
+
 using namespace quern;
 namespace gpu = quern::cuda;  // CUB brings a namespace cuda of its own
-
-namespace {
 
 template <class P, class Q>
 quern::matrix<P, Q> every_call(const quern::matrix<P, Q>& w, span2<const f16> x, span2<float> y,
@@ -18,8 +18,6 @@ quern::matrix<P, Q> every_call(const quern::matrix<P, Q>& w, span2<const f16> x,
   return gpu::download(d, stream);
 }
 
-}  // namespace
-
 gpu::matrix<group<16>, affine<4, 16>> pack_a_layer(span2<const float> w, std::uint8_t* alive) {
   gpu::select<group<16>>(w, nullptr, 0.5, scope::layer, alive);
   return gpu::pack<group<16>, affine<4, 16>>(w, alive);
@@ -30,3 +28,5 @@ void every_kernel(const quern::matrix<group<16>, affine<4, 16>>& a,
   every_call(a, x, y, nullptr);
   multiply(gpu::upload(b), bytes, scale, y);
 }
+
+}  // namespace quern_test

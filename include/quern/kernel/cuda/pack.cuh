@@ -3,7 +3,8 @@
 // quern::cuda::select<quern::group<16>>(w, {}, 0.5, quern::scope::layer, alive, stream);   // w, alive: device memory
 // auto d = quern::cuda::pack<quern::group<16>, quern::affine<4, 16>>(w, alive, stream);
 //
-// Not part of cuda.cuh: CUB costs each file that includes it seven seconds.
+// Not part of cuda.cuh: CUB costs each file that includes it seven seconds. And CUB has a namespace cuda of its own:
+// such a file must not say `using namespace quern` in the global namespace or in an unnamed one.
 
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_scan.cuh>
