@@ -55,12 +55,16 @@ def find_cuobjdump(work):
     for package in ("nvidia-cuda-cuobjdump", "nvidia-cuda-nvdisasm"):
         if pip_folder(work, package) is None:
             return None
+    found = {}
     for top, _, names in os.walk(os.path.join(work, "python")):
-        if "cuobjdump" in names:
-            path = os.path.join(top, "cuobjdump")
-            os.chmod(path, 0o755)
-            return path
-    return None
+        for tool in ("cuobjdump", "nvdisasm"):
+            if tool in names:
+                found[tool] = os.path.join(top, tool)
+                os.chmod(found[tool], 0o755)
+    # cuobjdump starts nvdisasm, which its own package does not bring along.
+    if "nvdisasm" in found:
+        os.environ["PATH"] = os.path.dirname(found["nvdisasm"]) + os.pathsep + os.environ["PATH"]
+    return found.get("cuobjdump")
 
 
 def nvcc_command(nvcc, arch):

@@ -20,6 +20,7 @@ LIMITS = {
     "gemm": (255, r"LDGSTS\.E\.BYPASS\.\S*128", r"LDL|STL"),
     "sparse": (255, r"LDGSTS\.E\.BYPASS\.\S*128", r"LDL|STL"),
     "pack": (64, None, r"LDL|STL"),
+    "pool": (64, None, r"LDL|STL"),
     "quantize": (64, None, r"LDL|STL"),
     "count": (64, None, r"LDL|STL"),
     "select": (64, None, r"LDL|STL"),

@@ -37,6 +37,7 @@ using dense_w7 = packed<dense, affine<7, 64>>;
 using dense_w8 = packed<dense, symmetric<8, 32>>;
 using nm_w4 = packed<nm<2, 4>, affine<4, 32>>;
 using nm_w8 = packed<nm<2, 4>, symmetric<8, 64>>;
+using dense_f16 = packed<dense, real<f16>>;
 using nm_f16 = packed<nm<2, 4>, real<f16>>;
 
 }  // namespace quern_test::table

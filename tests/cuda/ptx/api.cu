@@ -28,5 +28,11 @@ void every_kernel(const quern::matrix<group<16>, affine<4, 16>>& a,
   every_call(a, x, y, nullptr);
   multiply(gpu::upload(b), bytes, scale, y);
 }
+void slorb(const gpu::gemm_arguments<f16>& w, const gpu::gemm_arguments<f16>& s,
+           const gpu::pool_inputs<f16>::arguments& pool) {
+  gpu::launch_pool_inputs<f16>(pool, nullptr);
+  gpu::launch_gemm_with_side<matrix_view<nm<2, 4>, affine<4, 32>>, matrix_view<quern::dense, real<f16>>>(
+      w, s, nullptr);
+}
 
 }  // namespace quern_test

@@ -4,7 +4,7 @@
 #include <quern/kernel/cuda/select.hpp>
 #include <quern/pattern/select.hpp>
 
-#include "../gemm_problem.hpp"
+#include "../gemm_side_problem.hpp"
 #include "../gemv.hpp"
 #include "../table.hpp"
 #include "case.hpp"
@@ -57,6 +57,36 @@ void add_gemm(ptx_cases& out, const char* name) {
   out.add(name, kernel::blocks(rows), kernel::blocks_y(p.x.rows), kernel::threads, kernel::shared_bytes, a,
           memory, memory.size() - 1, {p.y.data.begin(), p.y.data.end()},
           {p.bound.data.begin(), p.bound.data.end()}, p.w.cells() * layout<P, Q>::cell_codes * p.x.rows);
+}
+
+/// 2:4 with SLoRB's side matrix: the fused product, and the pooling of its inputs.
+void add_side(ptx_cases& out) {
+  using memory = ptx_cases::memory;
+  using problem = side_problem<table::nm_w4::pattern, table::nm_w4::quantizer, 16>;
+  using kernel = problem::kernel;
+  const std::size_t rows = 2 * lanes + 5, cols = 300, tokens = 19;
+  rng g(8);
+  problem p(rows, cols, tokens, g);
+  const kernel::arguments a = p.arguments();
+  std::vector<memory> all;
+  const auto add_streams = [&](const packed_view& w, const storage& bytes) {
+    for (int i = 0; i < stream_count; ++i)
+      if (bytes.bytes[i] > 0) all.push_back({w.at[i], bytes.bytes[i]});
+  };
+  add_streams(a.main.w, p.main.w.bytes());
+  add_streams(a.side.w, p.s.bytes());
+  all.push_back({p.main.memory.data(), p.main.memory.size() * 16});
+  all.push_back({p.pooled.data(), p.pooled.size() * 16});
+  all.push_back({p.y.data(), p.y.size() * 4});
+  out.add("sparse_w4_slorb_16", kernel::blocks(rows), kernel::blocks_y(tokens), kernel::threads,
+          kernel::shared_bytes, a, all, all.size() - 1, p.expected, p.bound,
+          (p.main.w.cells() + p.s.cells()) * lanes * tokens);
+  const std::vector<f16> none(p.pooled.size() * 8);
+  const problem::pool::arguments pool{
+      a.main.x, p.main.stride, tokens, cols, 16, const_cast<f16*>(none.data()), p.stride};
+  out.add("pool_inputs_16", problem::pool::blocks(pool), 1, problem::pool::threads, 0, pool,
+          {memory{p.main.memory.data(), p.main.memory.size() * 16}, memory{none.data(), none.size() * 2}}, 0,
+          {}, {}, tokens * cols, {{1, p.pooled.data()}});
 }
 
 /// Whether the units of a mask survive, one byte each.
@@ -194,6 +224,7 @@ int main(int argc, char** argv) {
 #define QUERN_CUDA_X(suffix, F) add_pack<F>(out, #suffix);
   QUERN_CUDA_PACK(QUERN_CUDA_X)
 #undef QUERN_CUDA_X
+  add_side(out);
   add_select(out);
   return 0;
 }

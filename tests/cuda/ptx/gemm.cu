@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The GEMM kernels of the table under plain names: for ptxas's report, the disassembler and ptxsim.
 #include <quern/kernel/cuda/context.cuh>
-#include <quern/kernel/cuda/gemm.hpp>
+#include <quern/kernel/cuda/gemm_side.hpp>
 
 #include "../table.hpp"
 
@@ -19,3 +19,17 @@ using gemm_of = quern::cuda::gemm<matrix_view<typename F::pattern, typename F::q
   }
 QUERN_CUDA_GEMM(QUERN_CUDA_X)
 #undef QUERN_CUDA_X
+
+using sparse_with_side = quern::cuda::gemm_with_side<gemm_of<nm_w4, f16, 16>, gemm_of<dense_f16, f16, 16>>;
+extern "C" __global__ void __launch_bounds__(sparse_with_side::threads,
+                                             sparse_with_side::blocks_per_multiprocessor)
+    sparse_w4_slorb_16(sparse_with_side::arguments args) {
+  quern::cuda::device_context ctx;
+  sparse_with_side::run(ctx, args);
+}
+
+extern "C" __global__ void __launch_bounds__(quern::cuda::pool_inputs<f16>::threads)
+    pool_inputs_16(quern::cuda::pool_inputs<f16>::arguments args) {
+  quern::cuda::device_context ctx;
+  quern::cuda::pool_inputs<f16>::run(ctx, args);
+}

@@ -114,16 +114,29 @@ struct gemm {
     return nullptr;
   }
 
+  static constexpr int tiles = Tokens / 8;
+  static constexpr unsigned input_bytes = static_cast<unsigned>(tuning.stages) * step_bytes;
+  static constexpr unsigned weight_bytes = shared_bytes - input_bytes;
+
   template <context Ctx>
   QUERN_HD static void run(Ctx& ctx, const arguments& args) {
+    unsigned char* const x = ctx.template shared<unsigned char>(input_bytes);
+    unsigned char* const w = ctx.template shared<unsigned char>(weight_bytes);
+    float sum[tiles][4] = {};
+    accumulate(ctx, args, x, w, sum);
+    store(ctx, args, sum);
+  }
+
+  /// sum += the block's part of X W^T; the row scales of two-level scales included.
+  /// @param x, w  [input_bytes], [weight_bytes] shared memory that nobody reads any more
+  template <context Ctx>
+  QUERN_HD static void accumulate(Ctx& ctx, const arguments& args, unsigned char* x, unsigned char* w,
+                                  float (&sum)[tiles][4]) {
     constexpr unsigned stages = tuning.stages, spw = F::steps_per_window, ring = buffers(tuning);
-    unsigned char* const x = ctx.template shared<unsigned char>(stages * step_bytes);
-    unsigned char* const w = ctx.template shared<unsigned char>(tuning.warps * ring * F::window_bytes);
     const unsigned warp = ctx.thread() / 32, lane = ctx.thread() % 32;
     unsigned char* const windows = w + warp * ring * F::window_bytes;
-    const std::size_t tile = std::size_t{ctx.block()} * tuning.warps + warp;
     const std::size_t token0 = std::size_t{ctx.block_y()} * Tokens;
-    weight_stager<F> stage_window(ctx, args.w, tile);
+    weight_stager<F> stage_window(ctx, args.w, tile_of(ctx));
     const unsigned steps = static_cast<unsigned>((args.w.cols + F::step - 1) / F::step);
 
     const auto stage = [&](unsigned s) {
@@ -134,7 +147,6 @@ struct gemm {
       ctx.commit_async();  // empty groups keep the count in step
     };
     for (unsigned s = 0; s + 1 < stages; ++s) stage(s);
-    float sum[tiles][4] = {};
     for (unsigned s = 0; s < steps; ++s) {
       ctx.template wait_async<stages - 2>();
       ctx.sync();  // step s is there for all, and all are done with step s - 1, whose place the next one takes
@@ -146,11 +158,45 @@ struct gemm {
         multiply_halves(ctx, window, x + s % stages * step_bytes, s % spw, lane, sum);
     }
     ctx.template wait_async<0>();
-    store(ctx, args, tile, token0, lane, sum);
+    if constexpr (F::quantizer::row_scaled)
+      for (int i = 0; i < 4; ++i) {
+        const std::size_t row = row_of(ctx, i);
+        if (row >= args.w.rows) continue;
+        const float scale =
+            widen(ctx.load(reinterpret_cast<const f16*>(stream_of(args.w, stream::row_scale)) + row));
+        for (int n = 0; n < tiles; ++n) sum[n][i] *= scale;
+      }
+  }
+
+  /// Writes the block's outputs.
+  template <context Ctx>
+  QUERN_HD static void store(Ctx& ctx, const arguments& args, const float (&sum)[tiles][4]) {
+    const std::size_t token0 = std::size_t{ctx.block_y()} * Tokens;
+    for (int i = 0; i < 4; ++i) {
+      const std::size_t row = row_of(ctx, i);
+      if (row >= args.w.rows) continue;
+      for (int n = 0; n < tiles; ++n) {
+        const std::size_t token =
+            token0 + static_cast<std::size_t>(n * 8 + fragment<16>::c(lane_of(ctx), i).col);
+        if (token < args.tokens) args.y[token * args.y_stride + row] = sum[n][i];
+      }
+    }
   }
 
  private:
-  static constexpr int tiles = Tokens / 8;
+  template <context Ctx>
+  QUERN_HD static std::size_t tile_of(Ctx& ctx) {
+    return std::size_t{ctx.block()} * static_cast<std::size_t>(tuning.warps) + ctx.thread() / 32;
+  }
+  template <context Ctx>
+  QUERN_HD static int lane_of(Ctx& ctx) {
+    return static_cast<int>(ctx.thread() % 32);
+  }
+  /// Row of W of element @p i of a lane's sums.
+  template <context Ctx>
+  QUERN_HD static std::size_t row_of(Ctx& ctx, int i) {
+    return tile_of(ctx) * lanes + static_cast<std::size_t>(tile_row(fragment<16>::c(lane_of(ctx), i).row));
+  }
 
   /// Inputs step * s .. of the block's tokens; zeros past the last token and input.
   template <context Ctx>
@@ -262,23 +308,6 @@ struct gemm {
           sum[n][i] += scale[i / 2] * scales[n * 8 + i % 2] * static_cast<float>(part[i]);
       });
     });
-  }
-
-  template <context Ctx>
-  QUERN_HD static void store(Ctx& ctx, const arguments& args, std::size_t tile, std::size_t token0,
-                             unsigned lane, const float (&sum)[tiles][4]) {
-    for (int i = 0; i < 4; ++i) {
-      const place c = fragment<16>::c(static_cast<int>(lane), i);
-      const std::size_t row = tile * lanes + static_cast<std::size_t>(tile_row(c.row));
-      if (row >= args.w.rows) continue;
-      float scale = 1;
-      if constexpr (F::quantizer::row_scaled)
-        scale = widen(ctx.load(reinterpret_cast<const f16*>(stream_of(args.w, stream::row_scale)) + row));
-      for (int n = 0; n < tiles; ++n) {
-        const std::size_t token = token0 + static_cast<std::size_t>(n * 8 + c.col);
-        if (token < args.tokens) args.y[token * args.y_stride + row] = scale * sum[n][i];
-      }
-    }
   }
 };
 
