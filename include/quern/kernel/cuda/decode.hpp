@@ -73,7 +73,7 @@ QUERN_HD constexpr std::uint32_t signed_codes(std::uint32_t codes, std::uint32_t
 ///
 /// A byte b behind the upper byte of 1024 (f16) or 128 (bf16) is the number 1024 + b, or 128 + b for b < 128, so
 /// that one prmt makes two numbers of two codes and one fma takes 1024 + zero off both (Kim et al., "Who says
-/// elephants can't run", arXiv 2211.10017, section 3, for bytes). Codes of 8 bits do not fit the 7 bits of bf16:
+/// elephants can't run", arXiv 2211.10017, for bytes). Codes of 8 bits do not fit the 7 bits of bf16:
 /// their top bit is added as 128.
 template <class T, int Bits>
 class decoded {
