@@ -11,11 +11,13 @@
 #include <quern/core/span2.hpp>
 #include <quern/dense/softmax.hpp>
 #include <span>
-#include <vector>
 
 namespace quern::inline v0 {
 inline namespace QUERN_BUILD {
 namespace detail {
+
+template <class T>
+using scratch_row = Eigen::Array<T, Eigen::Dynamic, 1>;
 
 /// Makes log(softmax(logits / temperature)) of one row. NaN or infinite logits make all of it NaN.
 template <class T>
@@ -33,9 +35,11 @@ void for_each_log_pair(const char* name, span2<const T> teacher, span2<const T> 
           teacher.rows(), " x ", teacher.cols(), "] and student [", student.rows(), " x ", student.cols(),
           "]; they must be equal");
   require(temperature > 0, name, ": temperature must be positive, got ", temperature);
-  std::vector<T> scratch(teacher.cols());
+  // At a vector boundary, as Eigen's own memory is: elsewhere exp of the first elements would be rounded otherwise,
+  // and the same call would not always give the same bits.
+  scratch_row<T> scratch(static_cast<Eigen::Index>(teacher.cols()));
   for (std::size_t r = 0; r < teacher.rows(); ++r) {
-    const std::span<T> p(scratch), q = place(r);
+    const std::span<T> p(scratch.data(), teacher.cols()), q = place(r);
     log_softmax({teacher.row(r), teacher.cols()}, temperature, p);
     log_softmax({student.row(r), student.cols()}, temperature, q);
     each(eigen_array(p), eigen_array(q));
@@ -50,10 +54,11 @@ void for_each_log_pair(const char* name, span2<const T> teacher, span2<const T> 
 /// Logits that are NaN or infinite give NaN. Allocates two rows. @throws shape_error on a length mismatch
 template <class T>
 double kl_divergence(span2<const T> teacher, span2<const T> student, T temperature = T{1}) {
-  std::vector<T> own(student.cols());
+  detail::scratch_row<T> own(static_cast<Eigen::Index>(student.cols()));
   double sum = 0;
   detail::for_each_log_pair(
-      "quern::kl_divergence", teacher, student, temperature, [&](std::size_t) { return std::span<T>(own); },
+      "quern::kl_divergence", teacher, student, temperature,
+      [&](std::size_t) { return std::span<T>(own.data(), student.cols()); },
       [&](const auto& p, const auto& q) { sum += static_cast<double>((p.exp() * (p - q)).sum()); });
   return sum;
 }

@@ -78,7 +78,7 @@ double kl_gradient(const top_logits& teacher, std::size_t first, span2<const T> 
 /// The divergence alone; allocates as much as student.
 template <class T>
 double kl_divergence(const top_logits& teacher, std::size_t first, span2<const T> student) {
-  std::vector<T> scratch(student.rows() * student.cols());
+  detail::scratch_row<T> scratch(static_cast<Eigen::Index>(student.rows() * student.cols()));
   return kl_gradient<T>(teacher, first, student, T{1}, {scratch.data(), student.rows(), student.cols()});
 }
 
@@ -92,7 +92,8 @@ inline top_logits keep_top(span2<const float> logits, std::size_t k, float tempe
   out.ids.resize(out.rows * k);
   out.log_p.resize(out.rows * k);
   out.rest.resize(out.rows);
-  std::vector<float> row(out.classes);
+  detail::scratch_row<float> own(static_cast<Eigen::Index>(out.classes));
+  const std::span<float> row(own.data(), out.classes);
   std::vector<std::int32_t> order(out.classes);
   for (std::size_t r = 0; r < out.rows; ++r) {
     detail::log_softmax<float>({logits.row(r), logits.cols()}, temperature, row);

@@ -14,7 +14,6 @@
 #include <quern/metric/kl.hpp>
 #include <quern/metric/top_logits.hpp>
 #include <span>
-#include <vector>
 
 namespace quern::inline v0 {
 
@@ -53,12 +52,12 @@ double add_cross_entropy(span2<const T> logits, std::span<const std::int32_t> ta
                          span2<T> dlogits) {
   require(targets.size() == logits.rows(), "quern::distill_gradient: ", targets.size(), " targets for ",
           logits.rows(), " rows of logits; they must be equal");
-  std::vector<T> row(logits.cols());
+  scratch_row<T> row(static_cast<Eigen::Index>(logits.cols()));
   double sum = 0;
   for (std::size_t r = 0; r < logits.rows(); ++r) {
     sum += cross_entropy_gradient<T>(logits.rows_of(r, 1), targets.subspan(r, 1), factor,
-                                     {row.data(), 1, row.size()});
-    eigen_array(dlogits.row(r), row.size()) += eigen_array(row.data(), row.size());
+                                     {row.data(), 1, logits.cols()});
+    eigen_array(dlogits.row(r), logits.cols()) += row;
   }
   return sum;
 }
