@@ -31,3 +31,4 @@
 #include <quern/train/low_rank.hpp>
 #include <quern/train/mask_update.hpp>
 #include <quern/train/masked_decay.hpp>
+#include <quern/train/weight_scale.hpp>
