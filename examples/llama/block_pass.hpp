@@ -61,6 +61,8 @@ class block_pass {
     backward_mlp(w, dstream, gradient, space);
     backward_attention(w, dstream, gradient, space);
   }
+  /// The stream that the last forward pass began with, [n x width].
+  span2<const T> input() const { return {in_.data(), n_, config_.width}; }
   void forward_attention(const block_tensors<const T>& w, span2<T> stream, const block_workspace<T>& space);
   void forward_mlp(const block_tensors<const T>& w, span2<T> stream);
   void backward_attention(const block_tensors<const T>& w, span2<T> dstream, const block_tensors<T>& gradient,

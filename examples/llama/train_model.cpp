@@ -82,6 +82,12 @@ span2<const T> sequence_pass<T>::forward(const model_tensors<const T>& weights,
 }
 
 template <class T>
+span2<const T> sequence_pass<T>::hidden(std::size_t layer) const {
+  return layer + 1 < config_.layers ? blocks_[layer + 1].input()
+                                    : span2<const T>(stream_.data(), n_, config_.width);
+}
+
+template <class T>
 void sequence_pass<T>::backward(std::span<const T> weights, span2<const T> dlogits, std::span<T> gradient) {
   quern::require(weights.size() == layout_.size() && gradient.size() == layout_.size(),
                  "llama::sequence_pass: weights and gradient must hold ", layout_.size(), " values");
@@ -92,7 +98,8 @@ void sequence_pass<T>::backward(std::span<const T> weights, span2<const T> dlogi
 template <class T>
 void sequence_pass<T>::backward(const model_tensors<const T>& weights, span2<const T> dlogits,
                                 const model_tensors<T>& gradient,
-                                const std::function<void(std::size_t)>& finished) {
+                                const std::function<void(std::size_t)>& finished,
+                                const std::function<void(std::size_t, span2<T>)>& entering) {
   const config& c = config_;
   quern::require(dlogits.rows() == n_ && dlogits.cols() == c.vocab, "llama::sequence_pass: dlogits must be [",
                  n_, " x ", c.vocab, "]");
@@ -105,6 +112,7 @@ void sequence_pass<T>::backward(const model_tensors<const T>& weights, span2<con
   rmsnorm_backward<T>(rows(stream_, c.width), weights.output_norm, inverse_, dnormed, dstream,
                       gradient.output_norm);
   for (std::size_t l = c.layers; l-- > 0;) {
+    if (entering) entering(l, dstream);
     blocks_[l].backward(weights.blocks[l], dstream, gradient.blocks[l], space_);
     if (finished) finished(l);
   }

@@ -104,9 +104,14 @@ class sequence_pass {
   /// weights. Once per forward pass: it consumes the activations.
   /// @param finished  called with each layer, last to first, when the gradient of its block is whole: blocks may
   ///                  share one buffer that is emptied here
+  /// @param entering  called with each layer, last to first, and the gradient of what its block puts out
+  ///                  [n x width], before it goes through the block: losses on hidden states add theirs
   void backward(const model_tensors<const T>& weights, span2<const T> dlogits,
-                const model_tensors<T>& gradient, const std::function<void(std::size_t)>& finished = {});
+                const model_tensors<T>& gradient, const std::function<void(std::size_t)>& finished = {},
+                const std::function<void(std::size_t, span2<T>)>& entering = {});
   void backward(std::span<const T> weights, span2<const T> dlogits, std::span<T> gradient);
+  /// What the block of @p layer put out in the last forward pass, [n x width], until its backward pass.
+  span2<const T> hidden(std::size_t layer) const;
   /// A scratch [n x vocab] for the caller's dlogits of the last forward pass.
   span2<T> dlogits() { return {dlogits_.data(), n_, config_.vocab}; }
   const parameters& layout() const { return layout_; }

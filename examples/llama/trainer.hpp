@@ -9,6 +9,7 @@
 #include <llama/aligned.hpp>
 #include <llama/config.hpp>
 #include <llama/train_model.hpp>
+#include <llama/training.hpp>
 #include <quern/core/error.hpp>
 #include <quern/core/rng.hpp>
 #include <quern/core/thread_pool.hpp>
@@ -38,11 +39,6 @@ struct step_report {
   float learning_rate;
 };
 
-/// Token ids to learn from; sequences never cross from one text into the next.
-struct training_text {
-  std::vector<std::int32_t> ids;
-};
-
 /// Trains one model from random windows of its texts (drawn in proportion to their lengths).
 class trainer {
  public:
@@ -67,10 +63,6 @@ class trainer {
   quern::result<void> resume(const std::string& path);
 
  private:
-  struct lane {
-    aligned<float> gradient;
-    double loss = 0;
-  };
   std::string fingerprint() const;
 
   config config_;
@@ -78,7 +70,7 @@ class trainer {
   parameters layout_;
   std::vector<training_text> texts_;
   aligned<float> weights_, m_, v_;
-  std::vector<lane> lanes_;
+  gradient_lanes lanes_;
   std::vector<sequence_pass<float>> passes_;  // one per thread
   quern::rng random_;
   std::uint64_t step_ = 0;
