@@ -57,9 +57,11 @@ void add_options(CLI::App& app, settings& s) {
          "rtn (to nearest), gptq");
   using quern::timing;
   choice("--choose", o.choose,
-         std::map<std::string, timing>{
-             {"best", timing::best}, {"before", timing::before}, {"during", timing::during}},
-         "when the mask is chosen: best (by pattern), before, during");
+         std::map<std::string, timing>{{"best", timing::best},
+                                       {"before", timing::before},
+                                       {"during", timing::during},
+                                       {"given", timing::given}},
+         "when the mask is chosen: best (by pattern), before, during; given: zeros stay zeros");
   app.add_option("--refine", o.refine, "steps of masked least squares after compensation; 20 is enough")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--text", s.text, "calibration text");

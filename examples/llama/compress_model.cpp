@@ -5,6 +5,7 @@
 #include <llama/calibrate.hpp>
 #include <llama/compress_model.hpp>
 #include <llama/packed.hpp>
+#include <llama/slorb_linear.hpp>
 #include <quern/calib/layer_error.hpp>
 #include <regex>
 
@@ -43,12 +44,16 @@ quern::result<void> compress_block(block& b, std::size_t layer, const block_mome
     }
     done.kept = !plan.keep_dense.empty() && std::regex_search(done.name, keep);
     if (!done.kept) {
-      const std::vector<float> values = values_of(w, pool);
+      // Side weights are not compressed: they stay beside what becomes of their matrix.
+      const slorb_weight* const side = slorb_of(w);
+      const linear sparse = side != nullptr ? side->sparse : w;
+      const std::vector<float> values = values_of(sparse, pool);
       const span2<const float> before(values.data(), w.rows(), w.cols());
       auto packed = plan.format->compress(before, inverse.front(), plan.options, pool);
       if (!packed) return failed(packed.error());
-      w = packed_linear(std::move(*packed));
-      const std::vector<float> after = values_of(w, pool);
+      const linear small = packed_linear(std::move(*packed));
+      const std::vector<float> after = values_of(small, pool);
+      w = side != nullptr ? slorb_linear({small, side->side, side->projection, side->k}) : small;
       done.error = quern::layer_error(before, {after.data(), w.rows(), w.cols()}, h, pool);
     }
     done.bytes = w.bytes();

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// llama::linear w = llama::slorb_linear({.sparse = packed, .side = s, .k = 16});   // y = sparse x + side (X x)
+// const llama::slorb_weight* parts = llama::slorb_of(w);                            // null for other linears
+
+#include <llama/linear.hpp>
+
+namespace llama {
+
+/// A sparse matrix and its side weights (SLoRB, AST section 3.4), multiplied in one call: the side sees the sums of
+/// every k inputs, or what a trained projection makes of them.
+struct slorb_weight {
+  linear sparse;      ///< [rows x cols] of any format
+  linear side;        ///< [rows x groups]
+  linear projection;  ///< [groups x cols]; none: sums of k inputs
+  std::size_t k = 0;
+
+  std::size_t rows() const { return sparse.rows(); }
+  std::size_t cols() const { return sparse.cols(); }
+  std::size_t bytes() const { return sparse.bytes() + side.bytes() + (projection ? projection.bytes() : 0); }
+  void multiply(span2<const float> x, span2<float> y, quern::thread_pool& pool) const;
+  /// Row @p r of sparse + side X.
+  void row(std::size_t r, std::span<float> out) const;
+};
+
+/// @throws shape_error where the shapes of the parts do not fit together
+linear slorb_linear(slorb_weight parts);
+/// The parts of such a linear, or null.
+inline const slorb_weight* slorb_of(const linear& w) { return w.target<slorb_weight>(); }
+
+}  // namespace llama
