@@ -10,6 +10,9 @@ aligned<float> flatten(const model& m) {
   const parameters layout(m.shape);
   aligned<float> out(layout.size());
   const auto matrix = [&](const linear& w, const tensor& t) {
+    quern::require(static_cast<bool>(w), "llama::flatten: ", t.name,
+                   " is of a half that was dropped; only whole "
+                   "models can be trained");
     for (std::size_t r = 0; r < t.rows; ++r) w.row(r, {out.data() + t.offset + r * t.cols, t.cols});
   };
   const auto gain = [&](const std::vector<float>& v, const tensor& t) {

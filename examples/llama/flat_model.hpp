@@ -10,7 +10,8 @@
 
 namespace llama {
 
-/// All weights of a model as floats, whatever their formats. @throws the error of llama::check
+/// All weights of a model as floats, whatever their formats. @throws the error of llama::check, or shape_error for a
+/// model of which halves of blocks were dropped
 aligned<float> flatten(const model& m);
 
 /// A dense model of flat weights. @throws shape_error for a wrong length

@@ -33,256 +33,258 @@ struct reader {
   /// Inputs per group of side weights (SLoRB), 0 where the file has none, and whether it has a tensor.
   std::size_t group = 0;
   std::function<bool(const std::string& name)> has = {};
+};
 
-  /// The `__metadata__` key of the dropped halves, separated by blanks.
-  constexpr char dropped_key[] = "quern.dropped";
-  std::string half_of(std::size_t layer, std::size_t linear) {
-    return "blk." + std::to_string(layer) + (linear < 4 ? ".attn" : ".ffn");
-  }
+/// Side weights lie beside their matrix: "blk.0.attn_q.weight.slorb", and a trained projection likewise.
+constexpr char side_suffix[] = ".slorb", projection_suffix[] = ".slorb_projection",
+               group_key[] = "quern.slorb.group";
 
-  /// GGUF's keys and the fields they fill; read and written through one table.
-  struct key {
-    const char* name;
-    std::size_t config::*field;
+/// The `__metadata__` key of the dropped halves, separated by blanks.
+constexpr char dropped_key[] = "quern.dropped";
+std::string half_of(std::size_t layer, std::size_t linear) {
+  return "blk." + std::to_string(layer) + (linear < 4 ? ".attn" : ".ffn");
+}
+
+/// GGUF's keys and the fields they fill; read and written through one table.
+struct key {
+  const char* name;
+  std::size_t config::*field;
+};
+constexpr key keys[] = {{"llama.vocab_size", &config::vocab},
+                        {"llama.embedding_length", &config::width},
+                        {"llama.block_count", &config::layers},
+                        {"llama.feed_forward_length", &config::ffn},
+                        {"llama.attention.head_count", &config::heads},
+                        {"llama.attention.head_count_kv", &config::kv_heads},
+                        {"llama.rope.dimension_count", &config::head_dim},
+                        {"llama.context_length", &config::context}};
+constexpr char rope_base_key[] = "llama.rope.freq_base",
+               epsilon_key[] = "llama.attention.layer_norm_rms_epsilon";
+
+io_error wrong_shape(const std::string& path, const std::string& name, std::size_t rows, std::size_t cols,
+                     std::size_t expected_rows, std::size_t expected_cols) {
+  return io_error("llama::load: '", path, "' (tensor '", name, "'): is ", rows, " x ", cols,
+                  ", but the config asks for ", expected_rows, " x ", expected_cols,
+                  "; the file is not a whole llama model");
+}
+io_error absent(const std::string& path, const std::string& name) {
+  return io_error("llama::load: '", path, "' has no tensor '", name,
+                  "'; the file is not a whole llama model");
+}
+
+result<model> build(const config& c, const reader& read) {
+  model m;
+  m.shape = c;
+  const parameters layout(c);
+  const auto matrix = [&](const tensor& t, linear& out) -> result<void> {
+    auto packed = read.packed(t.name, t.rows, t.cols);
+    if (!packed) return packed.error();
+    out = std::move(*packed);
+    if (out) return {};
+    auto values = read.floats(t.name, t.rows, t.cols);
+    if (!values) return values.error();
+    out = dense_linear(std::move(*values), t.rows, t.cols);
+    return {};
   };
-  constexpr key keys[] = {{"llama.vocab_size", &config::vocab},
-                          {"llama.embedding_length", &config::width},
-                          {"llama.block_count", &config::layers},
-                          {"llama.feed_forward_length", &config::ffn},
-                          {"llama.attention.head_count", &config::heads},
-                          {"llama.attention.head_count_kv", &config::kv_heads},
-                          {"llama.rope.dimension_count", &config::head_dim},
-                          {"llama.context_length", &config::context}};
-  constexpr char rope_base_key[] = "llama.rope.freq_base",
-                 epsilon_key[] = "llama.attention.layer_norm_rms_epsilon";
-
-  io_error wrong_shape(const std::string& path, const std::string& name, std::size_t rows, std::size_t cols,
-                       std::size_t expected_rows, std::size_t expected_cols) {
-    return io_error("llama::load: '", path, "' (tensor '", name, "'): is ", rows, " x ", cols,
-                    ", but the config asks for ", expected_rows, " x ", expected_cols,
-                    "; the file is not a whole llama model");
+  const auto gain = [&](const tensor& t, std::vector<float>& out) -> result<void> {
+    auto values = read.floats(t.name, t.rows, t.cols);
+    if (!values) return values.error();
+    out = std::move(*values);
+    return {};
+  };
+  const auto with_side = [&](const tensor& t, linear& out) -> result<void> {
+    if (auto r = matrix(t, out); !r) return r;
+    if (read.group == 0 || !read.has(t.name + side_suffix)) return {};
+    const std::size_t groups = (t.cols + read.group - 1) / read.group;
+    slorb_weight parts{.sparse = out, .side = {}, .projection = {}, .k = read.group};
+    if (auto r = matrix({t.name + side_suffix, t.rows, groups}, parts.side); !r) return r;
+    if (const std::string name = t.name + projection_suffix; read.has(name))
+      if (auto r = matrix({name, groups, t.cols}, parts.projection); !r) return r;
+    out = slorb_linear(std::move(parts));
+    return {};
+  };
+  if (auto r = matrix(layout.embedding(), m.embedding); !r) return r.error();
+  m.blocks.resize(c.layers);
+  for (std::size_t l = 0; l < c.layers; ++l) {
+    block& b = m.blocks[l];
+    if (auto r = gain(layout.block(l, slot::attn_norm), b.attn_norm); !r) return r.error();
+    if (auto r = gain(layout.block(l, slot::ffn_norm), b.ffn_norm); !r) return r.error();
+    for (std::size_t i = 0; i < std::size(linear_slots); ++i) {
+      if (read.dropped(half_of(l, i))) continue;
+      if (auto r = with_side(layout.block(l, linear_slots[i]), b.*block_linears[i].weight); !r)
+        return r.error();
+    }
   }
-  io_error absent(const std::string& path, const std::string& name) {
-    return io_error("llama::load: '", path, "' has no tensor '", name,
-                    "'; the file is not a whole llama model");
-  }
+  if (auto r = gain(layout.output_norm(), m.output_norm); !r) return r.error();
+  m.head = m.embedding;
+  if (!c.tied)
+    if (auto r = matrix(layout.head(), m.head); !r) return r.error();
+  return m;
+}
 
-  result<model> build(const config& c, const reader& read) {
-    model m;
-    m.shape = c;
-    const parameters layout(c);
-    const auto matrix = [&](const tensor& t, linear& out) -> result<void> {
-      auto packed = read.packed(t.name, t.rows, t.cols);
-      if (!packed) return packed.error();
-      out = std::move(*packed);
-      if (out) return {};
-      auto values = read.floats(t.name, t.rows, t.cols);
-      if (!values) return values.error();
-      out = dense_linear(std::move(*values), t.rows, t.cols);
-      return {};
-    };
-    const auto gain = [&](const tensor& t, std::vector<float>& out) -> result<void> {
-      auto values = read.floats(t.name, t.rows, t.cols);
-      if (!values) return values.error();
-      out = std::move(*values);
-      return {};
-    };
-    const auto with_side = [&](const tensor& t, linear& out) -> result<void> {
-      if (auto r = matrix(t, out); !r) return r;
-      if (read.group == 0 || !read.has(t.name + side_suffix)) return {};
-      const std::size_t groups = (t.cols + read.group - 1) / read.group;
-      slorb_weight parts{.sparse = out, .side = {}, .projection = {}, .k = read.group};
-      if (auto r = matrix({t.name + side_suffix, t.rows, groups}, parts.side); !r) return r;
-      if (const std::string name = t.name + projection_suffix; read.has(name))
-        if (auto r = matrix({name, groups, t.cols}, parts.projection); !r) return r;
-      out = slorb_linear(std::move(parts));
-      return {};
-    };
-    if (auto r = matrix(layout.embedding(), m.embedding); !r) return r.error();
-    m.blocks.resize(c.layers);
-    for (std::size_t l = 0; l < c.layers; ++l) {
-      block& b = m.blocks[l];
-      if (auto r = gain(layout.block(l, slot::attn_norm), b.attn_norm); !r) return r.error();
-      if (auto r = gain(layout.block(l, slot::ffn_norm), b.ffn_norm); !r) return r.error();
-      for (std::size_t i = 0; i < std::size(linear_slots); ++i) {
-        if (read.dropped(half_of(l, i))) continue;
-        if (auto r = with_side(layout.block(l, linear_slots[i]), b.*block_linears[i].weight); !r)
-          return r.error();
-      }
-    }
-    if (auto r = gain(layout.output_norm(), m.output_norm); !r) return r.error();
-    m.head = m.embedding;
-    if (!c.tied)
-      if (auto r = matrix(layout.head(), m.head); !r) return r.error();
-    return m;
+result<config> config_of(const quern::gguf_file& file) {
+  const auto architecture = file.text("general.architecture");
+  if (!architecture) return architecture.error();
+  if (*architecture != "llama")
+    return io_error("llama::load: '", file.name(), "' (general.architecture): is '",
+                    std::string(*architecture), "'; only 'llama' can be run");
+  config c;
+  for (const key& k : keys) {
+    if (k.field == &config::vocab || k.field == &config::head_dim) continue;  // optional keys, below
+    const auto value = file.number<std::uint32_t>(k.name);
+    if (!value) return value.error();
+    c.*k.field = *value;
   }
-
-  result<config> config_of(const quern::gguf_file& file) {
-    const auto architecture = file.text("general.architecture");
-    if (!architecture) return architecture.error();
-    if (*architecture != "llama")
-      return io_error("llama::load: '", file.name(), "' (general.architecture): is '",
-                      std::string(*architecture), "'; only 'llama' can be run");
-    config c;
-    for (const key& k : keys) {
-      if (k.field == &config::vocab || k.field == &config::head_dim) continue;  // optional keys, below
-      const auto value = file.number<std::uint32_t>(k.name);
-      if (!value) return value.error();
-      c.*k.field = *value;
-    }
-    const auto epsilon = file.number<float>(epsilon_key);
-    if (!epsilon) return epsilon.error();
-    c.rms_epsilon = *epsilon;
-    if (file.find_value(rope_base_key) != nullptr) {
-      const auto base = file.number<float>(rope_base_key);
-      if (!base) return base.error();
-      c.rope_base = *base;
-    }
-    const quern::gguf_tensor* embedding = file.find("token_embd.weight");
-    if (embedding == nullptr) return absent(file.name(), "token_embd.weight");
-    c.vocab = embedding->rows();
-    if (c.heads != 0) c.head_dim = c.width / c.heads;
-    if (file.find_value("llama.attention.key_length") != nullptr) {
-      const auto length = file.number<std::uint32_t>("llama.attention.key_length");
-      if (!length) return length.error();
-      c.head_dim = *length;
-    }
-    if (file.find_value("llama.rope.dimension_count") != nullptr) {
-      const auto turned = file.number<std::uint32_t>("llama.rope.dimension_count");
-      if (!turned) return turned.error();
-      if (*turned != c.head_dim)
-        return io_error("llama::load: '", file.name(), "' (llama.rope.dimension_count): is ", *turned,
-                        "; only rotations of the whole head of ", c.head_dim, " can be run");
-    }
-    if (const auto* scaling = file.find_value("llama.rope.scaling.type"); scaling != nullptr) {
-      const auto type = file.text("llama.rope.scaling.type");
-      if (!type) return type.error();
-      if (*type != "none")
-        return io_error("llama::load: '", file.name(), "' (llama.rope.scaling.type): is '",
-                        std::string(*type), "'; only 'none' can be run");
-    }
-    if (file.find("rope_freqs.weight") != nullptr)
-      return io_error("llama::load: '", file.name(),
-                      "' has a tensor 'rope_freqs.weight': scaled rotary frequencies cannot be run");
-    c.tied = file.find("output.weight") == nullptr;
-    if (auto r = check(c); !r) return io_error("llama::load: '", file.name(), "': ", r.error().what());
-    return c;
+  const auto epsilon = file.number<float>(epsilon_key);
+  if (!epsilon) return epsilon.error();
+  c.rms_epsilon = *epsilon;
+  if (file.find_value(rope_base_key) != nullptr) {
+    const auto base = file.number<float>(rope_base_key);
+    if (!base) return base.error();
+    c.rope_base = *base;
   }
-
-  result<model> load_gguf(const std::string& path, quern::thread_pool& pool, const load_options& options) {
-    auto file = quern::gguf_file::open(path);
-    if (!file) return file.error();
-    const auto c = config_of(*file);
-    if (!c) return c.error();
-    const auto find = [&](const std::string& name, std::size_t rows,
-                          std::size_t cols) -> result<const quern::gguf_tensor*> {
-      const quern::gguf_tensor* t = file->find(name);
-      if (t == nullptr) return absent(path, name);
-      if (t->rows() != rows || t->cols() != cols)
-        return wrong_shape(path, name, t->rows(), t->cols(), rows, cols);
-      return t;
-    };
-    reader read;
-    read.floats = [&](const std::string& name, std::size_t rows,
-                      std::size_t cols) -> result<std::vector<float>> {
-      const auto t = find(name, rows, cols);
-      if (!t) return t.error();
-      return quern::dequantize(*file, **t, pool);
-    };
-    read.packed = [&](const std::string& name, std::size_t rows, std::size_t cols) -> result<linear> {
-      const auto t = find(name, rows, cols);
-      if (!t) return t.error();
-      if (!options.packed || !quern::gguf_has_codes((*t)->type)) return linear();
-      auto w = read_packed(*file, **t, pool);
-      if (!w) return w.error();
-      return packed_linear(std::move(*w));
-    };
-    return build(*c, read);
+  const quern::gguf_tensor* embedding = file.find("token_embd.weight");
+  if (embedding == nullptr) return absent(file.name(), "token_embd.weight");
+  c.vocab = embedding->rows();
+  if (c.heads != 0) c.head_dim = c.width / c.heads;
+  if (file.find_value("llama.attention.key_length") != nullptr) {
+    const auto length = file.number<std::uint32_t>("llama.attention.key_length");
+    if (!length) return length.error();
+    c.head_dim = *length;
   }
+  if (file.find_value("llama.rope.dimension_count") != nullptr) {
+    const auto turned = file.number<std::uint32_t>("llama.rope.dimension_count");
+    if (!turned) return turned.error();
+    if (*turned != c.head_dim)
+      return io_error("llama::load: '", file.name(), "' (llama.rope.dimension_count): is ", *turned,
+                      "; only rotations of the whole head of ", c.head_dim, " can be run");
+  }
+  if (const auto* scaling = file.find_value("llama.rope.scaling.type"); scaling != nullptr) {
+    const auto type = file.text("llama.rope.scaling.type");
+    if (!type) return type.error();
+    if (*type != "none")
+      return io_error("llama::load: '", file.name(), "' (llama.rope.scaling.type): is '", std::string(*type),
+                      "'; only 'none' can be run");
+  }
+  if (file.find("rope_freqs.weight") != nullptr)
+    return io_error("llama::load: '", file.name(),
+                    "' has a tensor 'rope_freqs.weight': scaled rotary frequencies cannot be run");
+  c.tied = file.find("output.weight") == nullptr;
+  if (auto r = check(c); !r) return io_error("llama::load: '", file.name(), "': ", r.error().what());
+  return c;
+}
 
-  result<std::vector<float>> floats_of(const quern::safetensors_file& file, const std::string& path,
-                                       const std::string& name, std::size_t rows, std::size_t cols) {
-    const quern::tensor_info* t = file.find(name);
+result<model> load_gguf(const std::string& path, quern::thread_pool& pool, const load_options& options) {
+  auto file = quern::gguf_file::open(path);
+  if (!file) return file.error();
+  const auto c = config_of(*file);
+  if (!c) return c.error();
+  const auto find = [&](const std::string& name, std::size_t rows,
+                        std::size_t cols) -> result<const quern::gguf_tensor*> {
+    const quern::gguf_tensor* t = file->find(name);
     if (t == nullptr) return absent(path, name);
-    const bool flat = rows == 1 && t->shape.size() == 1;
-    const std::size_t seen_rows = flat ? 1 : t->shape.size() == 2 ? t->shape[0] : 0;
-    const std::size_t seen_cols = t->shape.empty() ? 0 : t->shape.back();
-    if (seen_rows != rows || seen_cols != cols)
-      return wrong_shape(path, name, seen_rows, seen_cols, rows, cols);
-    std::vector<float> out(rows * cols);
-    const std::byte* const bytes = file.data(*t).data();
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      if (t->type == quern::dtype::f32)
-        out[i] = quern::byte_reader::load<float>(bytes + 4 * i);
-      else if (t->type == quern::dtype::f16)
-        out[i] = quern::to_float(quern::f16{quern::byte_reader::load<std::uint16_t>(bytes + 2 * i)});
-      else if (t->type == quern::dtype::bf16)
-        out[i] = quern::to_float(quern::bf16{quern::byte_reader::load<std::uint16_t>(bytes + 2 * i)});
-      else
-        return io_error("llama::load: '", path, "' offset ", t->offset, " (tensor '", name, "'): has dtype ",
-                        quern::name_of(t->type), "; F32, F16 and BF16 can be read");
-      if (!std::isfinite(out[i]))
-        return io_error("llama::load: '", path, "' offset ", t->offset, " (tensor '", name, "'): row ",
-                        i / cols, " column ", i % cols, " is infinite or not a number; the file is damaged");
-    }
-    return out;
-  }
+    if (t->rows() != rows || t->cols() != cols)
+      return wrong_shape(path, name, t->rows(), t->cols(), rows, cols);
+    return t;
+  };
+  reader read;
+  read.floats = [&](const std::string& name, std::size_t rows,
+                    std::size_t cols) -> result<std::vector<float>> {
+    const auto t = find(name, rows, cols);
+    if (!t) return t.error();
+    return quern::dequantize(*file, **t, pool);
+  };
+  read.packed = [&](const std::string& name, std::size_t rows, std::size_t cols) -> result<linear> {
+    const auto t = find(name, rows, cols);
+    if (!t) return t.error();
+    if (!options.packed || !quern::gguf_has_codes((*t)->type)) return linear();
+    auto w = read_packed(*file, **t, pool);
+    if (!w) return w.error();
+    return packed_linear(std::move(*w));
+  };
+  return build(*c, read);
+}
 
-  result<model> load_safetensors(const std::string& path) {
-    auto opened = quern::safetensors_file::open(path);
-    if (!opened) return opened.error();
-    // Packed matrices are used where they are mapped: every one of them keeps the file.
-    const auto file = std::make_shared<const quern::safetensors_file>(std::move(*opened));
-    const auto c = read_config(*file, path);
-    if (!c) return c.error();
-    reader read;
-    read.floats = [&](const std::string& name, std::size_t rows, std::size_t cols) {
-      return floats_of(*file, path, name, rows, cols);
-    };
-    std::string dropped = " ";
-    if (const std::string* text = file->metadata(dropped_key); text != nullptr) dropped += *text + ' ';
-    read.dropped = [&](const std::string& half) {
-      return dropped.find(' ' + half + ' ') != std::string::npos;
-    };
-    read.packed = [&](const std::string& name, std::size_t rows, std::size_t cols) -> result<linear> {
-      if (!quern::is_packed(*file, name)) return linear();
-      auto w = read_packed(*file, name, file);
-      if (!w) return io_error("llama::load: '", path, "': ", w.error().what());
-      if (w->raw.rows != rows || w->raw.cols != cols)
-        return wrong_shape(path, name, w->raw.rows, w->raw.cols, rows, cols);
-      return packed_linear(std::move(*w));
-    };
-    read.has = [&](const std::string& name) {
-      return file->find(name) != nullptr || quern::is_packed(*file, name);
-    };
-    if (const std::string* text = file->metadata(group_key); text != nullptr) {
-      const auto end = std::from_chars(text->data(), text->data() + text->size(), read.group);
-      if (end.ec != std::errc() || end.ptr != text->data() + text->size() || read.group == 0)
-        return io_error("llama::load: '", path, "' (__metadata__ '", group_key, "'): '", *text,
-                        "' is no number of inputs; the file is damaged");
-    }
-    return build(*c, read);
+result<std::vector<float>> floats_of(const quern::safetensors_file& file, const std::string& path,
+                                     const std::string& name, std::size_t rows, std::size_t cols) {
+  const quern::tensor_info* t = file.find(name);
+  if (t == nullptr) return absent(path, name);
+  const bool flat = rows == 1 && t->shape.size() == 1;
+  const std::size_t seen_rows = flat ? 1 : t->shape.size() == 2 ? t->shape[0] : 0;
+  const std::size_t seen_cols = t->shape.empty() ? 0 : t->shape.back();
+  if (seen_rows != rows || seen_cols != cols)
+    return wrong_shape(path, name, seen_rows, seen_cols, rows, cols);
+  std::vector<float> out(rows * cols);
+  const std::byte* const bytes = file.data(*t).data();
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (t->type == quern::dtype::f32)
+      out[i] = quern::byte_reader::load<float>(bytes + 4 * i);
+    else if (t->type == quern::dtype::f16)
+      out[i] = quern::to_float(quern::f16{quern::byte_reader::load<std::uint16_t>(bytes + 2 * i)});
+    else if (t->type == quern::dtype::bf16)
+      out[i] = quern::to_float(quern::bf16{quern::byte_reader::load<std::uint16_t>(bytes + 2 * i)});
+    else
+      return io_error("llama::load: '", path, "' offset ", t->offset, " (tensor '", name, "'): has dtype ",
+                      quern::name_of(t->type), "; F32, F16 and BF16 can be read");
+    if (!std::isfinite(out[i]))
+      return io_error("llama::load: '", path, "' offset ", t->offset, " (tensor '", name, "'): row ",
+                      i / cols, " column ", i % cols, " is infinite or not a number; the file is damaged");
   }
+  return out;
+}
 
-  result<bool> is_gguf(const std::string& path) {
-    char magic[4] = {};
-    std::ifstream in(path, std::ios::binary);
-    if (!in) return io_error("llama::load: '", path, "' cannot be opened; check the name");
-    in.read(magic, sizeof magic);
-    return std::string(magic, sizeof magic) == "GGUF";
+result<model> load_safetensors(const std::string& path) {
+  auto opened = quern::safetensors_file::open(path);
+  if (!opened) return opened.error();
+  // Packed matrices are used where they are mapped: every one of them keeps the file.
+  const auto file = std::make_shared<const quern::safetensors_file>(std::move(*opened));
+  const auto c = read_config(*file, path);
+  if (!c) return c.error();
+  reader read;
+  read.floats = [&](const std::string& name, std::size_t rows, std::size_t cols) {
+    return floats_of(*file, path, name, rows, cols);
+  };
+  std::string dropped = " ";
+  if (const std::string* text = file->metadata(dropped_key); text != nullptr) dropped += *text + ' ';
+  read.dropped = [&](const std::string& half) { return dropped.find(' ' + half + ' ') != std::string::npos; };
+  read.packed = [&](const std::string& name, std::size_t rows, std::size_t cols) -> result<linear> {
+    if (!quern::is_packed(*file, name)) return linear();
+    auto w = read_packed(*file, name, file);
+    if (!w) return io_error("llama::load: '", path, "': ", w.error().what());
+    if (w->raw.rows != rows || w->raw.cols != cols)
+      return wrong_shape(path, name, w->raw.rows, w->raw.cols, rows, cols);
+    return packed_linear(std::move(*w));
+  };
+  read.has = [&](const std::string& name) {
+    return file->find(name) != nullptr || quern::is_packed(*file, name);
+  };
+  if (const std::string* text = file->metadata(group_key); text != nullptr) {
+    const auto end = std::from_chars(text->data(), text->data() + text->size(), read.group);
+    if (end.ec != std::errc() || end.ptr != text->data() + text->size() || read.group == 0)
+      return io_error("llama::load: '", path, "' (__metadata__ '", group_key, "'): '", *text,
+                      "' is no number of inputs; the file is damaged");
   }
+  return build(*c, read);
+}
 
-  template <class T>
-  std::string shortest(T value) {
-    char text[40];
-    const auto end = std::to_chars(text, text + sizeof text, value);
-    return std::string(text, end.ptr);
-  }
+result<bool> is_gguf(const std::string& path) {
+  char magic[4] = {};
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return io_error("llama::load: '", path, "' cannot be opened; check the name");
+  in.read(magic, sizeof magic);
+  return std::string(magic, sizeof magic) == "GGUF";
+}
+
+template <class T>
+std::string shortest(T value) {
+  char text[40];
+  const auto end = std::to_chars(text, text + sizeof text, value);
+  return std::string(text, end.ptr);
+}
 
 }  // namespace
 
-result<model>
-load(const std::string& path, quern::thread_pool& pool, const load_options& options) {
+result<model> load(const std::string& path, quern::thread_pool& pool, const load_options& options) {
   const auto gguf = is_gguf(path);
   if (!gguf) return gguf.error();
   return *gguf ? load_gguf(path, pool, options) : load_safetensors(path);

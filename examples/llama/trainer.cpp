@@ -26,7 +26,7 @@ trainer::trainer(const config& c, const train_options& options, std::vector<trai
 quern::result<step_report> trainer::step(quern::thread_pool& pool) {
   const std::size_t window = config_.context;
   while (passes_.size() < pool.concurrency()) passes_.emplace_back(config_);
-  const auto batch = draw_windows(texts_, window, options_.batch, random_);
+  const auto batch = draw_batch(texts_, window, options_.batch, random_);
   const float scale = 1.0f / static_cast<float>(options_.batch * window);
   const batch_loss sums =
       lanes_.run(pool, batch.size(), [&](std::size_t thread, std::size_t i, std::span<float> gradient) {

@@ -34,9 +34,9 @@ void check_texts(const char* who, const std::vector<training_text>& texts, const
   }
 }
 
-std::vector<std::span<const std::int32_t>> draw_windows(const std::vector<training_text>& texts,
-                                                        std::size_t window, std::size_t count,
-                                                        quern::rng& random) {
+std::vector<std::span<const std::int32_t>> draw_batch(const std::vector<training_text>& texts,
+                                                      std::size_t window, std::size_t count,
+                                                      quern::rng& random) {
   std::vector<std::span<const std::int32_t>> batch;
   std::uint64_t starts = 0;
   for (const training_text& t : texts) starts += t.ids.size() - window;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // What train and retrain share: windows of texts, gradients in lanes, the state of a run in a file.
-// auto batch = llama::draw_windows(texts, 512, 16, random);
+// auto batch = llama::draw_batch(texts, 512, 16, random);
 // auto loss = lanes.run(pool, batch.size(), [&](std::size_t thread, std::size_t i, std::span<float> gradient) {
 //   return llama::batch_loss{.cross_entropy = ...};                      // adds to gradient
 // });
@@ -33,9 +33,9 @@ struct training_text {
 void check_texts(const char* who, const std::vector<training_text>& texts, const config& c);
 
 /// @p count windows of window + 1 tokens, drawn in proportion to the lengths of the texts, which must outlive them.
-std::vector<std::span<const std::int32_t>> draw_windows(const std::vector<training_text>& texts,
-                                                        std::size_t window, std::size_t count,
-                                                        quern::rng& random);
+std::vector<std::span<const std::int32_t>> draw_batch(const std::vector<training_text>& texts,
+                                                      std::size_t window, std::size_t count,
+                                                      quern::rng& random);
 
 /// Sums over a batch, in nats (hidden: in the units of its loss).
 struct batch_loss {

@@ -54,7 +54,7 @@ is_json() {
 
 python=$(command -v python3) || echo "note: without python3, damaged weights and JSON are not looked at"
 
-for p in train perplexity generate explain compress demo evolve; do
+for p in train perplexity generate explain compress retrain demo evolve; do
   [ -x "$programs/$p" ] || continue
   good "$p" --help
   [ -s log.out ] || fail "$p --help prints nothing"
@@ -219,6 +219,54 @@ if [ -x "$programs/evolve" ]; then
   bad 'another model' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db joint
   head -c 3000 levels/blk.2.safetensors >half && cp half levels/blk.2.safetensors
   bad 'levels/blk\.2\.safetensors' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels
+fi
+
+if [ -x "$programs/retrain" ]; then
+  r=(model.safetensors --text text --held-out text --context 32 --batch 2 --lanes 1 --steps 4 --update 2 --every 2
+    --windows 2 --final-windows 2 --threads 1 --slorb 16)
+  good retrain "${r[@]}" -o sparse.safetensors --best best.safetensors --checkpoint run.state --save-every 2 \
+    --log run.jsonl --svg run --json retrain.json
+  is_json retrain.json '0 < d["nll"] < 7 and d["early_flips"] >= 0 and d["best_step"] in (2, 4)'
+  [ "$(grep -c '"loss"' run.jsonl)" = 4 ] || fail 'retrain: the log lacks steps' "$(head -c 600 run.jsonl)"
+  grep -q '</svg>' run.loss.svg && grep -q '</svg>' run.flips.svg || fail 'retrain: charts are not whole'
+  good retrain "${r[@]}" -o again.safetensors
+  cmp -s sparse.safetensors again.safetensors || fail 'retrain: two equal runs wrote different files'
+  good retrain "${r[@]}" --checkpoint run.state --resume -o again.safetensors
+  cmp -s sparse.safetensors again.safetensors || fail 'retrain: a resumed run ended differently'
+  good train --text text --width 16 --layers 1 --ffn 32 --heads 2 --kv-heads 1 --head-dim 8 --context 64 --batch 2 \
+    --lanes 1 --threads 1 --steps 1 -o narrow.safetensors
+  bad 'absent' retrain absent "${r[@]:1}"
+  for m in "${damaged[@]}"; do bad "$m" retrain "$m" "${r[@]:1}"; done
+  [ -z "$python" ] || bad 'row 1 column 1' retrain nan "${r[@]:1}"
+  bad 'absent' retrain "${r[@]}" --text absent
+  bad 'short' retrain model.safetensors --text short --held-out text --context 32
+  bad 'window' retrain model.safetensors --text text --held-out short --context 32
+  bad 'context' retrain model.safetensors --text text --held-out text --context 4096
+  bad "no pattern 'gruop<16>'" retrain "${r[@]}" --pattern 'gruop<16>'
+  bad 'N NONZERO of M' retrain "${r[@]}" --pattern 'nm<4,2>'
+  bad 'side-format|affine<4,999>' retrain "${r[@]}" --side-format 'affine<4,999>'
+  bad 'hidden states' retrain "${r[@]}" --loss tinybert --teacher narrow.safetensors
+  bad 'absent' retrain "${r[@]}" --teacher absent
+  bad 'absent' retrain "${r[@]}" --checkpoint absent --resume
+  bad 'another run' retrain "${r[@]}" --seed 9 --checkpoint run.state --resume
+  bad 'not a checkpoint' retrain "${r[@]}" --checkpoint model.safetensors --resume
+  bad 'run.state' retrain "${r[@]}" --top-k 3 --teacher-cache run.state
+  bad 'absent/out' retrain "${r[@]}" -o absent/out
+  bad 'absent/log' retrain "${r[@]}" --log absent/log
+  bad 'learning rate' retrain "${r[@]}" --rate 1e30 --warmup 0 --checkpoint run.state --save-every 100
+  # A quota of 8 KB for files stands for a full disk.
+  before=$(state)
+  (trap '' XFSZ; ulimit -f 8; "$programs/retrain" "${r[@]}" --checkpoint run.state --save-every 1) >log.out 2>log.err
+  [ $? -eq 2 ] && grep -q 'free space' log.err || fail 'retrain: a full disk is not reported' "$(head -c 600 log.err)"
+  [ "$(state)" = "$before" ] || fail 'retrain: a full disk changed files' "$(state)"
+  if [ -x "$programs/compress" ]; then
+    c=(--text text --windows 2 --context 32 --pattern 'nm<2,4>' --quantizer 'affine<4,16>')
+    good compress sparse.safetensors "${c[@]}" --choose given -o sparse4.safetensors
+    good perplexity sparse4.safetensors --text text --context 32 --windows 4 --json sparse4.json
+    is_json sparse4.json '0 < d["nll"] < 7 and d["weight_bytes"] < json.load(open("perplexity.json"))["weight_bytes"]'
+    good generate sparse4.safetensors --prompt 'In the' -n 4
+    bad 'not pruned to this pattern' compress model.safetensors "${c[@]}" --choose given -o out
+  fi
 fi
 
 if [ -x "$programs/demo" ]; then

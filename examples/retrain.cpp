@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// Retrains a model under a sparsity pattern with learned masks (AST, arXiv 2407.20584):
+//   retrain model.safetensors --text kjv.txt --held-out held_out.txt --pattern "nm<2,4>" --variant annealed
+//           --loss kl --slorb 16 --steps 200 -o sparse.safetensors --log run.jsonl --svg run
+// With --checkpoint it can be interrupted (Ctrl-C) and continued with --resume, bit for bit. `compress --choose given`
+// quantizes what it writes without touching the masks.
+#include <cmath>
+#include <csignal>
+#include <llama/cli.hpp>
+#include <llama/load.hpp>
+#include <llama/retrain_ends.hpp>
+#include <llama/retrain_run.hpp>
+#include <map>
+#include <memory>
+
+namespace {
+
+volatile std::sig_atomic_t interrupted = 0;
+
+struct settings {
+  std::string model, teacher, held_out, pattern = "nm<2,4>", variant = "annealed", loss = "kl",
+                                        side_format = "real<bf16>", cache, json, out;
+  std::vector<std::string> texts;
+  llama::one_shot start = llama::one_shot::magnitude;
+  std::size_t context = 256, calibration = 32, threads = 0;
+  float lambda = 2e-3f;
+  double ramp = 0.25;
+  bool resume = false;
+  llama::retrain_options options;
+  llama::run_files files;
+};
+
+void add_options(CLI::App& app, settings& s) {
+  llama::retrain_options& o = s.options;
+  const CLI::Validator positive = CLI::PositiveNumber;
+  const auto one_of = [](std::vector<std::string> names) { return CLI::IsMember(std::move(names)); };
+  app.add_option("MODEL", s.model, "GGUF or safetensors file")->required();
+  app.add_option("--text", s.texts, "text to learn from; may be given more than once")->required();
+  app.add_option("--held-out", s.held_out, "text to measure on, never to learn from")->required();
+  app.add_option("--pattern", s.pattern, "sparsity of the linears, for example nm<2,4>, group_nm<2,4,16>");
+  app.add_option("--density", o.rule.density, "share that survives, where the pattern leaves it free")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--start", s.start, "weights to begin with: magnitude, wanda, sparsegpt")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, llama::one_shot>{{"magnitude", llama::one_shot::magnitude},
+                                                 {"wanda", llama::one_shot::wanda},
+                                                 {"sparsegpt", llama::one_shot::sparsegpt}}));
+  app.add_option("--calibration", s.calibration, "windows of the text that wanda and sparsegpt see")
+      ->check(positive);
+  app.add_option(
+         "--variant", s.variant,
+         "annealed (AST), static (SR-STE), none (STE without decay), fixed, gradual, iterative, cast, dense")
+      ->check(one_of({"annealed", "static", "none", "fixed", "gradual", "iterative", "cast", "dense"}));
+  app.add_option("--lambda", s.lambda, "decay of masked weights (its final value, where it is annealed)");
+  app.add_option("--ramp", s.ramp, "share of the steps over which an annealed decay rises")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--update", o.update_every, "steps between masks")->check(positive);
+  app.add_option("--rounds", o.rounds, "of iterative pruning")->check(positive);
+  app.add_option("--loss", s.loss, "ce, kl, reverse_kl, squarehead, tinybert (the last two beside ce)")
+      ->check(one_of({"ce", "kl", "reverse_kl", "squarehead", "tinybert"}));
+  app.add_option("--kl-weight", o.loss.weight, "of the divergence, beside cross-entropy")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--temperature", o.loss.temperature)->check(positive);
+  app.add_option("--hidden-weight", o.hidden_weight, "of a loss on hidden states")->check(positive);
+  app.add_option("--teacher", s.teacher, "model to learn from; the model itself where none is named");
+  auto* const top = app.add_option("--top-k", o.top_k, "keep only the teacher's likeliest classes; 0: all");
+  app.add_option("--teacher-cache", s.cache, "file of those, made where it is absent")->needs(top);
+  app.add_option("--slorb", o.slorb, "inputs per group of side weights; 0: none");
+  app.add_flag("--train-projection", o.train_projection, "train SLoRB's projection, too");
+  app.add_option("--side-format", s.side_format, "quantizer of side weights in the file");
+  app.add_option("--steps", o.run.steps)->check(positive);
+  app.add_option("--batch", o.run.batch, "sequences per step, over all lanes in turn")->check(positive);
+  app.add_option("--lanes", o.run.lanes, "gradient buffers; the result depends on it")->check(positive);
+  app.add_option("--context", s.context, "tokens of a sequence")->check(positive);
+  app.add_option("--rate", o.run.peak_rate, "peak learning rate")->check(positive);
+  app.add_option("--floor", o.run.floor_rate, "learning rate of the last step");
+  app.add_option("--warmup", o.run.warmup, "steps to reach the peak");
+  app.add_option("--beta2", o.run.adamw.beta2)->check(CLI::Range(0.0, 0.999999));
+  app.add_option("--decay", o.run.adamw.weight_decay, "weight decay of matrices");
+  app.add_option("--clip", o.run.clip, "largest norm of the gradient")->check(positive);
+  app.add_option("--seed", o.run.seed);
+  app.add_option("--every", s.files.every, "steps between held-out measurements")->check(positive);
+  app.add_option("--windows", s.files.windows, "held-out windows of those; 0: all");
+  app.add_option("--final-windows", s.files.final_windows, "held-out windows of the last one; 0: all");
+  auto* const checkpoint = app.add_option("--checkpoint", s.files.checkpoint, "state of the run");
+  app.add_option("--save-every", s.files.save_every, "steps between checkpoints")->check(positive);
+  app.add_flag("--resume", s.resume, "continue from --checkpoint")->needs(checkpoint);
+  app.add_option("--log", s.files.log, "file for the steps, one JSON object a line");
+  app.add_option("--svg", s.files.svg, "charts of losses and flip rates: NAME.loss.svg, NAME.flips.svg");
+  app.add_option("-o,--output", s.out, "the model after the last step");
+  app.add_option("--best", s.files.best, "the model with the lowest held-out loss");
+  app.add_option("--json", s.json, "file for the figures");
+  app.add_option("--threads", s.threads, "0: all cores");
+}
+
+/// What --variant and --loss stand for.
+void resolve(settings& s) {
+  using enum llama::mask_policy;
+  llama::retrain_options& o = s.options;
+  const std::map<std::string, llama::mask_policy> policies{
+      {"fixed", fixed}, {"gradual", gradual}, {"iterative", iterative}, {"cast", cast}, {"dense", dense}};
+  const auto found = policies.find(s.variant);
+  o.policy = found == policies.end() ? learned : found->second;
+  const auto ramp = static_cast<std::uint64_t>(s.ramp * static_cast<double>(o.run.steps));
+  o.decay = s.variant == "annealed" ? quern::annealed_decay(s.lambda, ramp)
+            : s.variant == "none"   ? quern::no_decay()
+                                    : quern::static_decay(s.lambda);
+  if (s.loss == "squarehead") o.hidden = quern::hidden_loss::squarehead;
+  if (s.loss == "tinybert") o.hidden = quern::hidden_loss::tinybert;
+  o.loss.reverse = s.loss == "reverse_kl";
+  if (s.loss != "kl" && s.loss != "reverse_kl") o.loss.weight = 0;
+}
+
+/// Where to learn from: the model itself, or another file, whose weights @p own keeps.
+std::optional<llama::teacher_model> teacher_of(const settings& s, const llama::config& shape,
+                                               const llama::aligned<float>& dense, llama::aligned<float>& own,
+                                               quern::thread_pool& pool) {
+  if (s.options.loss.weight == 0 && !s.options.hidden) return {};
+  if (s.teacher.empty()) return llama::teacher_model{shape, dense};
+  const llama::model m = llama::load(s.teacher, pool).value();
+  own = llama::flatten(m);
+  llama::teacher_model out{m.shape, own};
+  out.shape.context = s.context;
+  return out;
+}
+
+void print(const settings& s, const llama::retrainer& r, const llama::run_outcome& done) {
+  std::printf("%s %s %s: held-out %.6f nats, perplexity %.4f (start %.4f), %.0f tokens/s\n",
+              s.variant.c_str(), s.pattern.c_str(), s.loss.c_str(), done.nll, std::exp(done.nll),
+              std::exp(done.start_nll), done.tokens_per_second);
+  llama::write_json(s.json, {{"model", s.model},
+                             {"variant", s.variant},
+                             {"pattern", s.pattern},
+                             {"loss", s.loss},
+                             {"slorb", s.options.slorb},
+                             {"seed", s.options.run.seed},
+                             {"run", r.fingerprint()},
+                             {"start_nll", done.start_nll},
+                             {"nll", done.nll},
+                             {"perplexity", std::exp(done.nll)},
+                             {"best_nll", r.best_loss()},
+                             {"best_step", r.best_step()},
+                             {"early_flips", done.early_flips},
+                             {"final_flips", done.final_flips},
+                             {"drift", done.drift},
+                             {"tokens_per_second", done.tokens_per_second}});
+}
+
+/// @returns 0, or 1 if it was interrupted
+int retrain(settings& s) {
+  resolve(s);
+  llama::retrain_options& o = s.options;
+  o.rule.shape = llama::shape_of_pattern(s.pattern).value();
+  const llama::format_ops* const side = llama::find_format("dense", s.side_format);
+  quern::require(side != nullptr, "retrain: dense with ", s.side_format,
+                 " is not compiled into this program");
+  const auto stop = [] { return interrupted != 0; };
+  quern::thread_pool pool(s.threads);
+  const llama::tokenizer words = llama::load_tokenizer(s.model).value();
+  std::vector<llama::training_text> texts;
+  for (const auto& path : s.texts) texts.push_back({words.encode(llama::read_text(path))});
+  const std::vector<std::int32_t> held = words.encode(llama::read_text(s.held_out));
+
+  // What training does not need is let go of: with a large model every copy of the weights counts.
+  auto original = std::make_unique<llama::model>(llama::load(s.model, pool).value());
+  const llama::config whole = original->shape;
+  quern::require(s.context <= whole.context, "retrain: --context is ", s.context, "; this model takes up to ",
+                 whole.context);
+  llama::config shape = whole;
+  shape.context = s.context;
+  const llama::aligned<float> dense = llama::flatten(*original);
+  llama::aligned<float> own, start = llama::one_shot_weights(*original, texts[0].ids,
+                                                             {.pattern = s.pattern,
+                                                              .density = o.rule.density,
+                                                              .start = s.start,
+                                                              .windows = s.calibration,
+                                                              .context = s.context},
+                                                             pool)
+                                         .value();
+  original.reset();
+  llama::retrain_start from{
+      .weights = start, .dense = dense, .teacher = teacher_of(s, shape, dense, own, pool)};
+  quern::top_logits cached;
+  if (!s.cache.empty() && from.teacher) {
+    llama::progress bar("teacher step", o.run.steps);
+    const auto shown = [&](std::uint64_t n) {
+      bar.at(n);
+      return !stop();
+    };
+    cached = llama::cached_teacher(s.cache, *from.teacher, texts,
+                                   {o.run.seed, o.run.steps, o.run.batch, s.context}, o.top_k,
+                                   o.loss.temperature, pool, shown)
+                 .value();
+    from.cached = &cached;
+  }
+  llama::retrainer r(shape, o, std::move(texts), from);
+  start = {};
+  if (s.resume) r.resume(s.files.checkpoint).value();
+  const auto save_model = [&](const std::string& path) {
+    const std::string note =
+        s.variant + " " + s.pattern + " " + s.loss + ", step " + std::to_string(r.step_count());
+    llama::save(path, llama::retrained_model(r, whole, side, pool), words, {{"retrain.note", note}}).value();
+  };
+  llama::progress bar("step", o.run.steps);
+  const llama::run_outcome done =
+      llama::retrain_run(r, s.files, held, pool, save_model, [&](std::uint64_t n) {
+        bar.at(n);
+        return !stop();
+      });
+  if (done.interrupted) {
+    std::fprintf(
+        stderr, "retrain: interrupted at step %llu; %s\n", static_cast<unsigned long long>(r.step_count()),
+        s.files.checkpoint.empty() ? "nothing is kept without --checkpoint" : "continue with --resume");
+    return 1;
+  }
+  if (!s.out.empty()) save_model(s.out);
+  print(s, r, done);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  settings s;
+  s.options.loss.weight = 0.67f;
+  s.options.run = {
+      .steps = 200, .batch = 4, .lanes = 2, .peak_rate = 1e-3f, .floor_rate = 1e-5f, .warmup = 10};
+  s.options.run.adamw = {.beta1 = 0.9f, .beta2 = 0.95f, .epsilon = 1e-8f, .weight_decay = 0};
+  CLI::App app("Retrains a model under a sparsity pattern: masks are learned while the weights train.");
+  add_options(app, s);
+  return llama::run(app, argc, argv, [&] {
+    std::signal(SIGINT, [](int) { interrupted = 1; });
+    return retrain(s);
+  });
+}
