@@ -72,6 +72,8 @@ void add_options(CLI::App& app, settings& s) {
   app.add_option("--keep-dense", s.plan.keep_dense,
                  "regular expression of linears to leave alone (blk.0.attn_q)");
   app.add_flag("--sequential", s.plan.sequential, "calibrate each block on the compressed blocks before it");
+  app.add_flag("--dense-targets", s.plan.dense_targets,
+               "let every layer correct those before it; take many calibration windows");
   llama::add_training_options(app, s.training);
   app.add_option("-o,--out", s.out, "safetensors file to write");
   app.add_option("--json", s.json, "file for what was printed");

@@ -30,12 +30,13 @@ std::string fingerprint(const compress_plan& plan, const model& m, std::span<con
       "%s %s density %.17g score %d unit %d scope %d compensate %d round %d choose %d refine %d grid %d %.9g "
       "%.9g | "
       "context %zu "
-      "windows %zu sink %.9g damp %.17g keep '%s' sequential %d | ids %016llx weights %016llx",
+      "windows %zu sink %.9g damp %.17g keep '%s' sequential %d targets %d | ids %016llx weights %016llx",
       plan.format->pattern.c_str(), plan.format->quantizer.c_str(), o.density, static_cast<int>(o.score),
       static_cast<int>(o.unit), static_cast<int>(o.over), static_cast<int>(o.compensate),
       static_cast<int>(o.round), static_cast<int>(o.choose), o.refine, o.grid.steps,
       static_cast<double>(o.grid.lowest), static_cast<double>(o.grid.highest), plan.context, plan.windows,
       static_cast<double>(plan.sink_weight), plan.damp, plan.keep_dense.c_str(), plan.sequential ? 1 : 0,
+      plan.dense_targets ? 1 : 0,
       static_cast<unsigned long long>(hash(hash_seed, ids.data(), ids.size_bytes())),
       static_cast<unsigned long long>(weights));
   if (plan.training && n > 0 && static_cast<std::size_t>(n) < sizeof text) {

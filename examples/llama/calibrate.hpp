@@ -6,6 +6,7 @@
 // quern::inverse_hessian h = quern::invert(moments.of(i)).value();       // of m.blocks[l].*block_linears[i]
 
 #include <llama/model.hpp>
+#include <quern/calib/cross_moments.hpp>
 #include <quern/calib/hessian.hpp>
 #include <string>
 #include <vector>
@@ -15,14 +16,20 @@ namespace llama {
 /// Which of the four inputs of a block each of block_linears sees: q, k and v share theirs, and so do gate and up.
 inline constexpr std::size_t input_of[] = {0, 0, 0, 1, 2, 2, 3};
 
-/// The second moments of the four inputs of a block, gathered by watching it run.
+/// The second moments of the four inputs of a block, gathered by watching it run, and if asked how they hang together
+/// with those of the dense model.
 class block_moments {
  public:
   /// @param context      positions of a window
   /// @param sink_weight  weight of the first position of every window (see quern::hessian)
-  block_moments(const block& b, std::size_t context, float sink_weight);
+  /// @param crossed      whether the dense model's inputs of each window are seen first
+  block_moments(const block& b, std::size_t context, float sink_weight, bool crossed = false);
   /// To be called by a session's observer.
   void see(std::size_t layer, const char* name, span2<const float> x, quern::thread_pool& pool);
+  /// The same for the dense model, on the window that `see` is shown next.
+  void see_dense(const char* name, span2<const float> x);
+  /// Of the inputs of block_linears[linear], with those of the dense model; only if asked for.
+  const quern::cross_moments& crossed(std::size_t linear) const { return crossed_[input_of[linear]]; }
   /// Of the inputs of block_linears[linear]; empty where its half is dropped.
   const quern::hessian& of(std::size_t linear) const { return sums_[input_of[linear]]; }
   /// A sentence about the first input that was not finite, or empty.
@@ -30,7 +37,9 @@ class block_moments {
 
  private:
   std::vector<quern::hessian> sums_;
-  std::vector<float> weights_;  // [context] of the positions
+  std::vector<quern::cross_moments> crossed_;             // none unless asked for
+  std::vector<quern::eigen_matrix<float>> dense_inputs_;  // of the window, by input
+  std::vector<float> weights_;                            // [context] of the positions
   std::string problem_;
 };
 

@@ -7,6 +7,7 @@
 #include <llama/packed.hpp>
 #include <llama/slorb_linear.hpp>
 #include <quern/calib/layer_error.hpp>
+#include <quern/compress/dense_targets.hpp>
 #include <regex>
 
 namespace llama {
@@ -48,7 +49,12 @@ quern::result<void> compress_block(block& b, std::size_t layer, const block_mome
       const slorb_weight* const side = slorb_of(w);
       const linear sparse = side != nullptr ? side->sparse : w;
       const std::vector<float> values = values_of(sparse, pool);
-      const span2<const float> before(values.data(), w.rows(), w.cols());
+      span2<const float> before(values.data(), w.rows(), w.cols());
+      quern::eigen_matrix<float> target;
+      if (plan.dense_targets) {
+        target = quern::dense_targets(before, moments.crossed(i), inverse.front(), pool);
+        before = span2<const float>(target.data(), w.rows(), w.cols());
+      }
       auto packed = plan.format->compress(before, inverse.front(), plan.options, pool);
       if (!packed) return failed(packed.error());
       const linear small = packed_linear(std::move(*packed));
@@ -108,6 +114,11 @@ quern::result<compress_report> compress_model(model& m, std::span<const std::int
   const auto start = clock_type::now();
   const std::size_t n = plan.context, width = m.shape.width;
   if (plan.format == nullptr) return quern::error("llama::compress_model: the plan names no format");
+  const bool paired = plan.dense_targets || plan.training.has_value(), sequential = plan.sequential || paired;
+  for (std::size_t l = 0; (paired || !plan.checkpoint.empty()) && l < m.blocks.size(); ++l)
+    if (!m.blocks[l].has_attn() || !m.blocks[l].has_ffn())
+      return quern::error("llama::compress_model: a half of blk.", l,
+                          " is dropped; training, dense targets and checkpoints are for whole models");
   if (n == 0 || n > m.shape.context || plan.windows == 0 || ids.size() / n < plan.windows)
     return quern::error("llama::compress_model: the calibration text has ", ids.size(), " tokens; ",
                         plan.windows, " windows of ", n, " (at most ", m.shape.context,
@@ -119,19 +130,18 @@ quern::result<compress_report> compress_model(model& m, std::span<const std::int
     return quern::error("llama::compress_model: '", plan.keep_dense, "' is not a regular expression");
   }
 
-  const bool sequential = plan.sequential || plan.training.has_value();
   block_checkpoint saved(plan, m, ids.first(plan.windows * n));
   if (plan.resume)
     if (const auto ok = saved.read(); !ok) return ok.error();
 
   // The hidden states between two blocks, of all windows: of the compressed model, or of the dense one where
-  // calibration is not sequential; those of the dense one beside them where blocks are trained.
+  // calibration is not sequential; those of the dense one beside them where it sets the targets.
   aligned<float> stream(plan.windows * n * width), watched, dense, mid;
   const auto all = [&](aligned<float>& of) { return span2<float>(of.data(), of.size() / width, width); };
   const auto window = [&](aligned<float>& of, std::size_t i) { return all(of).rows_of(i * n, n); };
   session run(m, n, pool);
   for (std::size_t i = 0; i < plan.windows; ++i) run.embed(ids.subspan(i * n, n), window(stream, i));
-  if (plan.training) dense = stream;
+  if (paired) dense = stream;
   if (plan.training && plan.training->halves) mid.resize(stream.size());
 
   compress_report report;
@@ -139,22 +149,35 @@ quern::result<compress_report> compress_model(model& m, std::span<const std::int
   for (std::size_t layer = 0; layer < m.shape.layers; ++layer) {
     block& b = m.blocks[layer];
     std::optional<block_runner> teacher;
-    if (plan.training) teacher.emplace(m, layer, n, pool).run(all(dense), all(mid), pool);
+    // Replaces the dense stream by the targets of this block, whose own inputs are no longer needed then.
+    const auto teach = [&] {
+      if (paired) teacher.emplace(m, layer, n, pool).run(all(dense), all(mid), pool);
+    };
     if (layer < saved.blocks()) {
+      teach();
       if (!sequential)
         for (std::size_t i = 0; i < plan.windows; ++i) run.run_block(layer, window(stream, i));
       saved.restore(layer, b, report);
     } else {
       const auto calibrate = clock_type::now();
-      block_moments moments(b, n, plan.sink_weight);
-      run.observe(
-          [&](std::size_t l, const char* name, span2<const float> x) { moments.see(l, name, x, pool); });
+      block_moments moments(b, n, plan.sink_weight, plan.dense_targets);
       if (sequential) watched = stream;
-      for (std::size_t i = 0; i < plan.windows; ++i)
+      aligned<float> one(plan.dense_targets ? n * width : 0);
+      for (std::size_t i = 0; i < plan.windows; ++i) {
+        if (plan.dense_targets) {
+          run.observe(
+              [&](std::size_t, const char* name, span2<const float> x) { moments.see_dense(name, x); });
+          std::copy_n(window(dense, i).data(), n * width, one.data());
+          run.run_block(layer, {one.data(), n, width});
+        }
+        run.observe(
+            [&](std::size_t l, const char* name, span2<const float> x) { moments.see(l, name, x, pool); });
         run.run_block(layer, window(sequential ? watched : stream, i));
+      }
       run.observe({});
       if (!moments.problem().empty()) return quern::error("llama::compress_model: ", moments.problem());
       report.calibration_seconds += since(calibrate);
+      teach();
       if (const auto ok = compress_block(b, layer, moments, plan, keep, pool, progress, report); !ok)
         return ok.error();
       if (report.interrupted) return report;

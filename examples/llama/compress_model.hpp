@@ -30,6 +30,9 @@ struct compress_plan {
   std::string keep_dense = {};
   /// Calibrates every block on what the compressed blocks before it put out, not on the dense model.
   bool sequential = false;
+  /// Compresses the weights that would give, on what the compressed blocks before put out, what the dense model's
+  /// linears give (quern::dense_targets), so that every layer corrects those before it; implies `sequential`.
+  bool dense_targets = false;
   /// Trains every block after it is compressed (GQSA's first stage); implies `sequential`.
   std::optional<block_training_options> training = {};
   /// File that is written after every block and, with `resume`, read: finished blocks are taken from it and the run

@@ -236,6 +236,10 @@ quern::result<tune_report> tune_model(
     model& m, const model* teacher, std::span<const std::int32_t> ids, const tune_plan& plan,
     quern::thread_pool& pool, const std::function<bool(std::uint64_t, const quern::tune_step&)>& progress) {
   check(m);
+  for (std::size_t l = 0; l < m.blocks.size(); ++l)
+    if (!m.blocks[l].has_attn() || !m.blocks[l].has_ffn())
+      return quern::error("llama::tune_model: a half of blk.", l,
+                          " is dropped, which the training pass cannot do");
   const std::size_t n = plan.context, windows = n == 0 ? 0 : ids.size() / n;
   if (n < 2 || n > m.shape.context || windows == 0)
     return quern::error("llama::tune_model: ", ids.size(), " tokens have no whole window of ", n,

@@ -7,9 +7,12 @@
 // const auto layer = quern::compress_layer<quern::group<16>, quern::affine<4, 16>>(w, inverse).value();
 // const auto packed = quern::pack<quern::group<16>>(layer.codes, layer.mask);
 
+#include <quern/calib/cross_moments.hpp>
 #include <quern/calib/hessian.hpp>
 #include <quern/calib/layer_error.hpp>
+#include <quern/compress/dense_targets.hpp>
 #include <quern/compress/layer.hpp>
+#include <quern/compress/masked_least_squares.hpp>
 #include <quern/compress/obq.hpp>
 #include <quern/compress/obs.hpp>
 #include <quern/compress/score.hpp>
@@ -27,8 +30,10 @@
 #include <quern/search/level_db.hpp>
 #include <quern/search/share.hpp>
 #include <quern/train/adamw.hpp>
+#include <quern/train/bqpo.hpp>
 #include <quern/train/distill.hpp>
 #include <quern/train/low_rank.hpp>
 #include <quern/train/mask_update.hpp>
 #include <quern/train/masked_decay.hpp>
+#include <quern/train/scale_tune.hpp>
 #include <quern/train/weight_scale.hpp>

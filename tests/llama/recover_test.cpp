@@ -160,6 +160,24 @@ TEST_CASE(
   CHECK(nats(distilled) - dense <= 0.3 * one_shot);
 }
 
+TEST_CASE("better one-shot starts: masked least squares, and dense targets behind a compressed prefix") {
+  quern::thread_pool pool(2);
+  const double dense = nats(dense_model());
+  const auto lost = [&](int refine, bool targets) {
+    compress_plan plan = plan_of("group<16>", "affine<4,16>", 0.5);
+    plan.options.refine = refine;
+    plan.sequential = true, plan.dense_targets = targets;
+    model m = dense_model();
+    compress_model(m, calibration(), plan, pool, {}).value();
+    return nats(m) - dense;
+  };
+  const double plain = lost(0, false), refined = lost(20, false), corrected = lost(20, true);
+  MESSAGE("nats over dense: OBS and GPTQ " << plain << ", refined " << refined << ", dense targets "
+                                           << corrected);
+  CHECK(refined < plain);
+  CHECK(corrected < refined);
+}
+
 TEST_CASE("halves apart, pulled weights, two-level scales: every way trains and threads change no bit") {
   const scratch_folder folder;
   std::vector<std::string> files;

@@ -46,8 +46,8 @@ TEST_CASE("a block learns to make up for what was pruned and rounded, under its 
     if (pulled)
       for (std::size_t i = 0; i < 2; ++i) w[i].pull((i == 0 ? p.a : p.b).view(), 0.8f);
     const auto report = train(p, w, options, 2).value();
-    MESSAGE(std::string(Q::label().c_str()) << ": " << report.before << " -> " << report.after << ", epoch "
-                               << report.best_epoch);
+    MESSAGE(std::string(Q::label().c_str())
+            << ": " << report.before << " -> " << report.after << ", epoch " << report.best_epoch);
     // Half of the groups are gone and the inputs have 8 causes in 32 numbers: most of the loss can be won back, of held-out
     // sequences too: .21 and .20 of it remain here.
     CHECK(report.after < 0.5 * report.before);
