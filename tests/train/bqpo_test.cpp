@@ -83,6 +83,35 @@ TEST_CASE("the number of threads changes no bit") {
   CHECK(results[0] == results[2]);
 }
 
+TEST_CASE("lanes only share out the work: their gradients add up to that of one") {
+  const toy_problem<format> p(76);
+  std::vector<trained_weight> w = p.start();
+  std::vector<toy_block> workers(1);
+  const block_data data = p.data();
+  const std::vector<std::size_t> batch{3, 0, 7, 1, 12};
+  serial one;
+  std::vector<float> gradients[2];
+  double losses[2];
+  for (const std::size_t lanes : {1u, 3u}) {
+    bqpo_options o = options;
+    o.lanes = lanes;
+    block_training<toy_block, serial> training(w, workers, data, o, one);
+    losses[lanes / 3] = training.run(batch, true);
+    for (trained_numbers& g : training.lanes[0].gradient)
+      for (const trained k : trained_kinds)
+        gradients[lanes / 3].insert(gradients[lanes / 3].end(), g[k].begin(), g[k].end());
+  }
+  double distance = 0, size = 0;
+  for (std::size_t i = 0; i < gradients[0].size(); ++i) {
+    distance += std::pow(double(gradients[0][i]) - double(gradients[1][i]), 2);
+    size += std::pow(double(gradients[0][i]), 2);
+  }
+  // Sums of 80 positions in two orders: 80 * 6e-8 at most.
+  CHECK(size > 0);
+  CHECK(std::sqrt(distance / size) < 5e-6);
+  CHECK(losses[0] == doctest::Approx(losses[1]).epsilon(5e-6));
+}
+
 TEST_CASE("rates choose what is trained; where nothing gets better the start remains") {
   const toy_problem<format> p(73);
   bqpo_options o = options;
