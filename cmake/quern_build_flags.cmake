@@ -6,6 +6,8 @@ add_library(quern_flags INTERFACE)
 target_compile_options(quern_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wconversion;-Wshadow>
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${QUERN_WERROR}>>:-Werror>)
+# nvcc does not know `#pragma GCC unroll`, and takes the assignment of an error to a result for a result thrown away.
+target_compile_options(quern_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-diag-suppress=1675,2810>)
 if(QUERN_SANITIZE)
   set(quern_sanitizers -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
   target_compile_options(quern_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${quern_sanitizers}>)

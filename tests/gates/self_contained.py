@@ -12,6 +12,7 @@ def main():
     compiler = find_compiler(args.compiler)
     command = [compiler, "-std=c++20", f"-I{args.root}/include"]
     if args.compiler == "nvcc":
+        command += ["--expt-relaxed-constexpr", "-diag-suppress", "1675,2810"]
         found = headers(args.root, ".cuh")
         command += ["-x", "cu", "-arch=sm_80", "-ptx", "-o", "/dev/null", "-"]
     else:
