@@ -12,6 +12,7 @@
 
 #include "../formats.hpp"
 #include "simt.hpp"
+#include "units.hpp"
 
 namespace {
 
@@ -19,16 +20,6 @@ using namespace quern;
 using namespace quern_test;
 
 const simt::config grid{.blocks = 2, .threads = 64, .seed = 3};
-
-/// One byte per unit of a mask.
-template <class P>
-std::vector<std::uint8_t> units_of(const bit_mask& m) {
-  const std::size_t units = units_per_row<P>(m.cols());
-  std::vector<std::uint8_t> out(block_rows<P>(m.rows()) * units);
-  for (std::size_t i = 0; i < out.size(); ++i)
-    out[i] = m(i / units * P::unit_rows, i % units * P::unit_cols) ? 1 : 0;
-  return out;
-}
 
 template <class P, class Q>
 void compare(std::size_t rows, std::size_t cols, float density) {

@@ -7,6 +7,7 @@
 #include "../gemm_side_problem.hpp"
 #include "../gemv.hpp"
 #include "../table.hpp"
+#include "../units.hpp"
 #include "case.hpp"
 
 namespace {
@@ -87,16 +88,6 @@ void add_side(ptx_cases& out) {
   out.add("pool_inputs_16", problem::pool::blocks(pool), 1, problem::pool::threads, 0, pool,
           {memory{p.main.memory.data(), p.main.memory.size() * 16}, memory{none.data(), none.size() * 2}}, 0,
           {}, {}, tokens * cols, {{1, p.pooled.data()}});
-}
-
-/// Whether the units of a mask survive, one byte each.
-template <class P>
-std::vector<std::uint8_t> units_of(const bit_mask& m) {
-  const std::size_t units = units_per_row<P>(m.cols());
-  std::vector<std::uint8_t> out(block_rows<P>(m.rows()) * units);
-  for (std::size_t i = 0; i < out.size(); ++i)
-    out[i] = m(i / units * P::unit_rows, i % units * P::unit_cols) ? 1 : 0;
-  return out;
 }
 
 template <class F>
