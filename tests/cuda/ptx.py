@@ -12,6 +12,8 @@ import sys
 from cuda_tools import ROOT, compile_cu, find_nvcc, numpy_or_skip, skip
 
 ARCHITECTURES = ("sm_80", "sm_90")
+# GEMV kernels of these patterns have no excuse for a bank conflict (kernel/cuda/gemv.hpp says who has).
+SHARED_COLUMNS = ("gemv_bsr16", "gemv_bsr32", "gemv_dense")
 
 
 def find_ptxsim():
@@ -172,6 +174,12 @@ def main():
             if error > 1:
                 failures.append(f"{arch} {name}: differs from the oracle by more than its bound")
             conflict = profile["smem_wavefronts"] / max(1, profile["smem_ideal"])
+            # A request of consecutive 16 bytes that begins inside a sector touches one more than it needs.
+            if counter.sectors > counter.ideal + counter.requests:
+                failures.append(f"{arch} {name}: copies of weights touch {counter.sectors} sectors where {counter.ideal} "
+                                "would do")
+            if "gemm" not in name and any(p in name for p in SHARED_COLUMNS) and conflict > 1.005:
+                failures.append(f"{arch} {name}: bank conflicts, factor {conflict:.2f}, where all rows share columns")
             per_weight = 32 * profile["issues"] / int(case["weights"][0])
             rows.append(f"| {name} | {arch} | {counter.sectors / max(1, counter.requests):.2f} | "
                         f"{counter.ideal / max(1, counter.requests):.2f} | {conflict:.2f} | {per_weight:.1f} | {error:.2f} |")
