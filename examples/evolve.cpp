@@ -254,9 +254,9 @@ int search(const settings& s, Communicator& others) {
     report(r.name, &r.levels, fitness);
   }
 
-  // A joint search starts where the assumption of additive errors ends.
+  // A joint search starts where the assumption of additive errors ends, if it leads anywhere.
   std::vector<llama::genome> parents = task.start;
-  if (s.task == "joint") parents = {rivals.back().levels};
+  if (s.task == "joint" && !rivals.empty()) parents = {rivals.back().levels};
   const std::string extra = s.model + ' ' + s.task + ' ' +
                             std::to_string(static_cast<int>(s.fitness.measure)) + ' ' +
                             std::to_string(s.fitness.top) + ' ' + std::to_string(s.fitness.context) + ' ' +

@@ -46,14 +46,29 @@ result<quern::evolve_options> preset(const std::string& name, const std::string&
   return o;
 }
 
+namespace {
+
+/// Whether the budget holds without dropping anything: errors of layers do not say what a dropped half costs.
+bool keeps_all_halves(const quern::search_space& s) {
+  std::int64_t least = 0, budget = 0;
+  for (const std::int64_t b : s.budget) budget += b;
+  for (std::size_t u = 0; u < s.units.size(); ++u)
+    if (!quern::is_gate(s, u)) least += s.units[u].cost.front();
+  return least <= budget;
+}
+
+}  // namespace
+
 result<std::vector<rival>> level_rivals(const search_task& task, const level_db& db, const model& dense,
                                         std::span<const std::int32_t> ids, double owl_density,
                                         quern::thread_pool& pool) {
   std::vector<rival> out;
   if (!task.start.empty()) out.push_back({"uniform", task.start.front()});
-  auto dp = quern::knapsack(task.space, quern::errors_of(task.table));
-  if (!dp) return dp.error();
-  out.push_back({"dynamic programming", std::move(*dp)});
+  if (keeps_all_halves(task.space)) {
+    auto dp = quern::knapsack(task.space, quern::errors_of(task.table));
+    if (!dp) return dp.error();
+    out.push_back({"dynamic programming", std::move(*dp)});
+  }
   if (owl_density > 0) {
     // The middle of the grid that its authors search (m 3 to 10, lambda .02 to .2).
     const std::size_t windows = std::min<std::size_t>(32, ids.size() / db.plan().context);
