@@ -62,8 +62,8 @@ struct quern::kernel<vnni_256> {
   template <class A>
   static constexpr bool prepares = is_int8<A>;
   template <class A>
-  static void prepare(const activation_view<A>& a) noexcept {
-    cpu_vnni_256::prepare_int8(a);
+  static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
+    cpu_vnni_256::prepare_int8(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,

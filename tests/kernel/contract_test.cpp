@@ -5,8 +5,10 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <new>
+#include <quern/core/rng.hpp>
 #include <quern/core/thread_pool.hpp>
 #include <quern/format/pack.hpp>
 #include <quern/format/unpack.hpp>
@@ -183,4 +185,33 @@ TEST_CASE("an engine's own threads: every part of the same call") {
   for (float& v : parts.data) v = std::nanf("");
   for (int i = 0; i < 3; ++i) multiply(m, a.view(), parts.view(), part_of(i, 3));
   CHECK(whole.data == parts.data);
+}
+
+TEST_CASE("inputs prepared by several threads are those prepared by one") {
+  rng random(6);
+  thread_pool pool(3);
+  const auto same = [&]<class A>() {
+    constexpr std::size_t cols = 3000;  // above grain_prepared with a few tokens
+    for (std::size_t tokens = 1; tokens <= 53; ++tokens) {
+      CAPTURE(tokens);
+      std::vector<float> x(tokens * cols);
+      for (float& v : x) v = random.normal();
+      const span2<const float> in(x.data(), tokens, cols);
+      const std::size_t bytes = workspace_bytes<A>(tokens, cols);
+      buffer one(bytes), many(bytes);
+      const auto a = prepare<A>(in, one.data());
+      prepare<A>(in, many.data(), pool);
+      CHECK(std::memcmp(one.data(), many.data(), bytes) == 0);
+      // Parts are whole tiles: every tile starts a part or lies within one.
+      std::size_t first = 0;
+      for (std::size_t i = 0; a.shape.tiled() && i < a.shape.parts(); ++i) {
+        CHECK(a.shape.part_token(i) == first);
+        while (first < a.shape.part_token(i + 1)) first += tile_tokens(tokens, first);
+      }
+      if (a.shape.tiled()) CHECK(first >= tokens);
+    }
+  };
+  same.operator()<int8_groups<32>>();
+  same.operator()<int8_per_token>();
+  same.operator()<bf16>();
 }

@@ -4,6 +4,7 @@
 // quern::multiply(w_gate, x.view(), gate, pool);
 // quern::multiply(w_up, x.view(), up, pool);       // see kernel/cpu/prepare.hpp for the owning class
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <quern/core/half.hpp>
@@ -56,9 +57,19 @@ struct activation_layout {
   constexpr std::size_t stride() const { return up(cols, 128); }
   /// Tokens that are stored: completed to whole tiles.
   constexpr std::size_t stored_tokens() const { return tiled() ? up(tokens, 4) : tokens; }
-  constexpr std::size_t groups() const { return group == 0 ? 1 : stride() / static_cast<std::size_t>(group); }
+  /// Parts that can be prepared side by side: single tokens, or whole tiles of 12 to 16 tokens (see tile_tokens: the
+  /// last 13 to 16 are two tiles of 8).
+  constexpr std::size_t parts() const { return tiled() ? (tokens + 7) / 12 : tokens; }
+  /// The first token of part @p i; part_token(parts()) is the number of tokens.
+  constexpr std::size_t part_token(std::size_t i) const {
+    return i >= parts() ? tokens : tiled() ? 12 * i : i;
+  }
+  // Shifts, not divisions: kernels ask for every tile.
+  constexpr std::size_t groups() const {
+    return group == 0 ? 1 : stride() >> std::countr_zero(static_cast<unsigned>(group));
+  }
   static constexpr std::size_t sum_width(int level) { return std::size_t{16} << level; }
-  constexpr std::size_t sums(int level) const { return stride() / sum_width(level); }
+  constexpr std::size_t sums(int level) const { return stride() >> (4 + level); }
   constexpr std::size_t windows(int unit) const {
     return (cols + 16 * static_cast<std::size_t>(unit) - 1) / (16 * static_cast<std::size_t>(unit));
   }

@@ -116,8 +116,8 @@ inline void multiply_bf16(const matrix_view<P, Q>& w, std::size_t begin, std::si
 }
 
 /// Rounds to nearest, ties to even; NaN stays NaN.
-inline void prepare_bf16(const activation_view<bf16>& a) {
-  for (std::size_t t = 0; t < a.tokens(); ++t) {
+inline void prepare_bf16(const activation_view<bf16>& a, std::size_t begin, std::size_t end) {
+  for (std::size_t t = a.shape.part_token(begin); t < a.shape.part_token(end); ++t) {
     const float* x = a.source.row(t);
     for (std::size_t i = 0; i < a.shape.stride(); i += 16) {
       float edge[16] = {};

@@ -17,9 +17,11 @@ inline namespace QUERN_BUILD {
 ///   static void multiply_tiles(const matrix_view<P, Q>&, std::size_t begin, std::size_t end,
 ///                              const activation_view<A>& x, span2<float> y) noexcept;
 ///   template <class A> static constexpr bool prepares;
-///   template <class A> static void prepare(const activation_view<A>&) noexcept;
+///   template <class A>
+///   static void prepare(const activation_view<A>&, std::size_t begin, std::size_t end) noexcept;
 /// multiply_tiles writes rows [16 begin, 16 end) of W x to columns 16 begin .. of y [tokens x rows], whatever
-/// was there, and allocates nothing. Tiles do not depend on each other.
+/// was there, and allocates nothing. Tiles do not depend on each other. prepare fills parts [begin, end) of
+/// activation_layout::parts().
 template <class Isa>
 struct kernel;
 

@@ -6,6 +6,7 @@
 // quern::multiply(w_k, a.view(), k);
 
 #include <quern/core/buffer.hpp>
+#include <quern/core/executor.hpp>
 #include <quern/kernel/cpu/isa/avx2.hpp>
 #include <quern/kernel/cpu/isa/avx512.hpp>
 #include <quern/kernel/cpu/isa/neon.hpp>
@@ -18,13 +19,16 @@ namespace quern::inline v0 {
 using default_isas = isa_list<isa::avx512_vnni, isa::avx512_bf16, isa::avx512, isa::avx_vnni, isa::avx2,
                               isa::i8mm, isa::neon_dot, isa::scalar>;
 
+/// Inputs below which they are prepared in one thread: about 2 us of work, some tens of forks and joins.
+inline constexpr std::size_t grain_prepared = std::size_t{1} << 13;
+
 inline namespace QUERN_BUILD {
 
 /// Prepares @p x [tokens x cols] in caller-owned memory: allocates nothing. The result does not depend on the
-/// instruction set. A NaN or infinity makes all outputs that read its group NaN or infinite.
+/// instruction set or the executor. A NaN or infinity makes all outputs that read its group NaN or infinite.
 /// @param memory  workspace_bytes<A>(x.rows(), x.cols()) bytes at a 64-byte boundary, which the view then uses
-template <class A, class Isas = default_isas>
-activation_view<A> prepare(span2<const float> x, std::byte* memory) noexcept {
+template <class A, class Isas = default_isas, executor Exec = serial>
+activation_view<A> prepare(span2<const float> x, std::byte* memory, Exec&& exec = Exec{}) noexcept {
   activation_view<A> a;
   if constexpr (!std::is_same_v<A, float>) {
     a.shape = {x.rows(), x.cols(), 32};
@@ -34,7 +38,12 @@ activation_view<A> prepare(span2<const float> x, std::byte* memory) noexcept {
     [&]<class... I>(isa_list<I...>) {
       static_cast<void>(([&] {
         if constexpr (kernel<I>::template prepares<A>)
-          if (I::available()) return kernel<I>::prepare(a), true;
+          if (I::available()) {
+            exec.parallel_for(a.shape.parts(),
+                              grain_prepared / (x.cols() + 1) / (a.shape.tiled() ? 12 : 1) + 1,
+                              [&](std::size_t begin, std::size_t end) { kernel<I>::prepare(a, begin, end); });
+            return true;
+          }
         return false;
       }() || ...));
     }(Isas{});
@@ -53,10 +62,11 @@ class activations {
   explicit activations(span2<const float> x) { assign(x); }
   /// @p x [tokens x cols] must stay where it is as long as the view is used: formats without an int8 kernel
   /// read it.
-  void assign(span2<const float> x) {
+  template <executor Exec = serial>
+  void assign(span2<const float> x, Exec&& exec = Exec{}) {
     const std::size_t need = workspace_bytes<A>(x.rows(), x.cols());
     if (need > memory_.size()) memory_ = buffer(need);
-    view_ = prepare<A, Isas>(x, memory_.data());
+    view_ = prepare<A, Isas>(x, memory_.data(), exec);
   }
   const activation_view<A>& view() const { return view_; }
 

@@ -107,25 +107,27 @@ inline void fill_tables(const activation_view<A>& a, std::size_t t) {
   }
 }
 
+/// Parts [begin, end) of activation_layout::parts().
 template <class A>
-inline void prepare_int8(const activation_view<A>& a) {
-  for (std::size_t t = 0; t < a.tokens(); ++t) prepare_token(a, t);
+inline void prepare_int8(const activation_view<A>& a, std::size_t begin, std::size_t end) {
+  const std::size_t from = a.shape.part_token(begin), to = a.shape.part_token(end);
+  for (std::size_t t = from; t < to; ++t) prepare_token(a, t);
   if (!a.shape.tiled()) {
-    for (std::size_t t = 0; t < a.tokens(); ++t) {
+    for (std::size_t t = from; t < to; ++t) {
       fill_tables<0>(a, t);
       fill_tables<1>(a, t);
       fill_tables<2>(a, t);
     }
     return;
   }
-  for (std::size_t t = a.tokens(); t < a.shape.stored_tokens(); ++t) {
+  for (std::size_t t = to; to == a.tokens() && t < a.shape.stored_tokens(); ++t) {
     std::memset(a.codes(t), 0, a.shape.stride());
     for (std::size_t i = 0; i < a.shape.groups(); ++i) a.scales(t)[i] = 0;
     for (int level = 0; level < activation_layout::sum_levels; ++level)
       std::memset(a.sums(level, t), 0, a.shape.sums(level) * sizeof(int));
   }
   const std::size_t stride = a.shape.stride();
-  for (std::size_t first = 0; first < a.tokens();) {
+  for (std::size_t first = from; first < to;) {
     const std::size_t mr = tile_tokens(a.tokens(), first);
     std::int8_t* const out = a.tile(first);
     for (std::size_t m = 0; m < mr; ++m) {

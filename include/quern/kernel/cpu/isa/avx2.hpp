@@ -97,8 +97,8 @@ struct kernel<isa::avx2> {
   static constexpr bool prepares = is_int8<A>;
 
   template <class A>
-  static void prepare(const activation_view<A>& a) noexcept {
-    cpu_avx2::prepare_int8(a);
+  static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
+    cpu_avx2::prepare_int8(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
@@ -118,8 +118,8 @@ struct kernel<isa::avx_vnni> {
   static constexpr bool prepares = is_int8<A>;
 
   template <class A>
-  static void prepare(const activation_view<A>& a) noexcept {
-    cpu_avx_vnni::prepare_int8(a);
+  static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
+    cpu_avx_vnni::prepare_int8(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,

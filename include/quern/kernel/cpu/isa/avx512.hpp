@@ -130,8 +130,8 @@ struct kernel<isa::avx512_vnni> {
   static constexpr bool prepares = is_int8<A>;
 
   template <class A>
-  static void prepare(const activation_view<A>& a) noexcept {
-    cpu_avx512_vnni::prepare_int8(a);
+  static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
+    cpu_avx512_vnni::prepare_int8(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
@@ -148,8 +148,8 @@ struct kernel<isa::avx512_bf16> {
   static constexpr bool prepares = std::is_same_v<A, bf16>;
 
   template <class A>
-  static void prepare(const activation_view<A>& a) noexcept {
-    cpu_avx512_bf16::prepare_bf16(a);
+  static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
+    cpu_avx512_bf16::prepare_bf16(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,

@@ -107,8 +107,8 @@ struct kernel<isa::neon_dot> {
   static constexpr bool prepares = is_int8<A>;
 
   template <class A>
-  static void prepare(const activation_view<A>& a) noexcept {
-    cpu_neon::prepare_int8(a);
+  static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
+    cpu_neon::prepare_int8(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
@@ -128,8 +128,8 @@ struct kernel<isa::i8mm> {
   static constexpr bool prepares = is_int8<A>;
 
   template <class A>
-  static void prepare(const activation_view<A>& a) noexcept {
-    cpu_i8mm::prepare_int8(a);
+  static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
+    cpu_i8mm::prepare_int8(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,

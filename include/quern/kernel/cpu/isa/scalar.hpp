@@ -87,8 +87,8 @@ inline void store_bytes(std::int8_t* p, i32x16 v) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(v.lane[i]);
 }
 #include <quern/kernel/cpu/prepare.inl>
-inline void prepare_bf16(const activation_view<bf16>& a) {
-  for (std::size_t t = 0; t < a.tokens(); ++t) {
+inline void prepare_bf16(const activation_view<bf16>& a, std::size_t begin, std::size_t end) {
+  for (std::size_t t = a.shape.part_token(begin); t < a.shape.part_token(end); ++t) {
     for (std::size_t c = 0; c < a.shape.stride(); ++c) {
       constexpr std::size_t place[] = {0, 2, 1, 3};
       a.codes(t)[c / 4 * 4 + place[c % 4]] = to_bf16(c < a.cols() ? a.source(t, c) : 0.0f).bits;
@@ -115,11 +115,11 @@ struct kernel<isa::scalar> {
   static constexpr bool prepares = is_int8<A> || std::is_same_v<A, bf16>;
 
   template <class A>
-  static void prepare(const activation_view<A>& a) noexcept {
+  static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
     if constexpr (is_int8<A>)
-      cpu_scalar::prepare_int8(a);
+      cpu_scalar::prepare_int8(a, begin, end);
     else
-      cpu_scalar::prepare_bf16(a);
+      cpu_scalar::prepare_bf16(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
