@@ -192,8 +192,9 @@ inline slot_params params_in(const std::byte* scale, const std::byte* zero_strea
 /// in order, and start(window) before the first of each window that has any. `first` is the number of the first
 /// cell, and then of the one after the last.
 template <class P, class Q, class Start, class F>
-inline void for_each_slot(const matrix_view<P, Q>& w, std::size_t tile, std::size_t from, std::size_t end,
-                          std::size_t& first, Start&& start, F&& f) {
+[[gnu::always_inline]] inline void for_each_slot(const matrix_view<P, Q>& w, std::size_t tile,
+                                                 std::size_t from, std::size_t end, std::size_t& first,
+                                                 Start&& start, F&& f) {
   using l = layout<P, Q>;
   const std::byte* masks =
       w[stream::index] + (tile * l::mask_windows(w.cols()) + from) * l::blocks_per_tile * 2;
@@ -230,7 +231,8 @@ inline void for_each_slot(const matrix_view<P, Q>& w, std::size_t tile, std::siz
 }
 /// The same for all windows.
 template <class P, class Q, class Start, class F>
-inline void for_each_slot(const matrix_view<P, Q>& w, std::size_t tile, Start&& start, F&& f) {
+[[gnu::always_inline]] inline void for_each_slot(const matrix_view<P, Q>& w, std::size_t tile, Start&& start,
+                                                 F&& f) {
   using l = layout<P, Q>;
   std::size_t first = l::uniform ? tile * lanes * l::uniform_cells(w.cols()) : w.begin(tile);
   for_each_slot(w, tile, 0, l::mask_windows(w.cols()), first, start, f);

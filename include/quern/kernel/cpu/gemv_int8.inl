@@ -15,7 +15,8 @@ struct shared_inputs {
   const std::int8_t* code[Tokens];
   const int* sum[Tokens];
   const float* scale[Tokens];
-  inline i32x16 word(int t, int k) const { return broadcast_word(code[t] + 4 * k); }
+  inline const std::int8_t* word_at(int t, int k) const { return code[t] + 4 * k; }
+  inline i32x16 word(int t, int k) const { return broadcast_word(word_at(t, k)); }
   inline i32x16 negated_sum(int t, int segment) const { return broadcast(sum[t][segment]); }
   inline f32x16 scale_of(int t, int group) const { return broadcast(scale[t][group]); }
 };
@@ -69,7 +70,8 @@ struct int8_loop {
   const int* table[Tokens];
   f32x16 sum[Tokens];
 
-  inline int8_loop(const matrix_view<P, Q>& m, const activation_view<A>& a, std::size_t token)
+  [[gnu::always_inline]] inline int8_loop(const matrix_view<P, Q>& m, const activation_view<A>& a,
+                                          std::size_t token)
       : w(m),
         scale_stream(m[stream::scale]),
         zero_stream(m[stream::zero]),
@@ -121,7 +123,7 @@ struct int8_loop {
     constexpr int words = plan::segment_codes / 4;
     constexpr int segments_per_run = Q::run < l::cell_cols ? Q::run / plan::segment : spans * segments;
     const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
-    prefetch_ahead(codes);
+    prefetch_ahead<0>(codes);
     slot_params p{};
 #pragma GCC unroll 8
     for (int s = 0; s < spans; ++s) {
@@ -143,7 +145,10 @@ struct int8_loop {
 #pragma GCC unroll 32
         for (int k = segment * words; k < (segment + 1) * words; ++k) {
           const i32x16 c = codes.bytes(k);
-          if constexpr (positions_kind) {
+          if constexpr (requires { in.word_at(0, k); } && !recentred) {
+#pragma GCC unroll 4
+            for (int t = 0; t < Tokens; ++t) d[t] = dot_broadcast(d[t], c, in.word_at(t, k));
+          } else if constexpr (positions_kind) {
             const i32x16 control = in.control(k);
 #pragma GCC unroll 4
             for (int t = 0; t < Tokens; ++t) {
@@ -189,11 +194,12 @@ struct int8_loop {
   /// Asks for as many lines of codes as a full slot takes, 4 KB ahead: the hardware's own prefetcher stops at
   /// pages. (4096 x 4096, cold, one thread, Zen 4: dense W2 445 us, with it 361; group<16> W4 564 and 474; 1 and 2 KB
   /// ahead gain less.)
-  template <class Codes>
+  template <int Plane, class Codes>
   static inline void prefetch_ahead(const Codes& codes) {
-    for (int i = 0; i < plane_count(Q::bits); ++i)
-      for (int line = 0; line < l::cell_codes * plane_width(Q::bits, i) * lanes / 8; line += 64)
-        prefetch(codes.plane[i] + 4096 + line);
+    constexpr int bytes = l::cell_codes * plane_width(Q::bits, Plane) * lanes / 8;
+#pragma GCC unroll 32
+    for (int line = 0; line < bytes; line += 64) prefetch(codes.plane[Plane] + 4096 + line);
+    if constexpr (Plane + 1 < plane_count(Q::bits)) prefetch_ahead<Plane + 1>(codes);
   }
   template <class Inputs>
   static inline i32x16 in_sum(const Inputs& in, int t, int segment) {
@@ -217,7 +223,7 @@ struct int8_loop {
     };
   }
 
-  inline void shared(std::size_t first, std::size_t unit) {
+  [[gnu::always_inline]] inline void shared(std::size_t first, std::size_t unit) {
     const slot<true> cells = full_slot(first);
     const std::size_t col = unit * l::cell_cols;
     shared_inputs<Tokens> in;
@@ -229,17 +235,17 @@ struct int8_loop {
     }
     cell<l::runs_per_cell>(cells, cell_params(cells), in);
   }
-  inline void all(std::size_t tile) {
+  [[gnu::always_inline]] inline void all(std::size_t tile) {
     const std::size_t units = l::cells_per_row(w.cols());
     for (std::size_t u = 0; u < units; ++u) shared((tile * units + u) * lanes, u);
   }
-  inline void listed(std::size_t tile) {
+  [[gnu::always_inline]] inline void listed(std::size_t tile) {
     constexpr std::size_t parts = static_cast<std::size_t>(P::unit_rows) / lanes;
     const std::size_t end = w.begin(tile / parts + 1);
     for (std::size_t j = w.begin(tile / parts); j < end; ++j)
       shared((j * parts + tile % parts) * lanes, w.block_column(j));
   }
-  inline void positions(std::size_t tile) {
+  [[gnu::always_inline]] inline void positions(std::size_t tile) {
     const std::size_t units = l::cells_per_row(w.cols()), runs = l::runs(w.cols());
     const std::byte* position_plane[3];
     for (int i = 0; i < plane_count(l::position_bits); ++i)
@@ -264,7 +270,7 @@ struct int8_loop {
           in);
     }
   }
-  inline void masked(std::size_t tile) {
+  [[gnu::always_inline]] inline void masked(std::size_t tile) {
     constexpr int unit = P::unit_cols, words = unit / 4, sums16 = unit / 16;
     constexpr bool whole = plan::segment == unit;  // sums of whole units
     constexpr int unit_scales = activation_layout{1, 1, A::group}.unit_scales(unit);
@@ -303,19 +309,21 @@ inline void store_tokens(const f32x16 (&sum)[Tokens], const matrix_view<P, Q>& w
 }
 
 template <int Tokens, class P, class Q, class A>
-inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t tile, const activation_view<A>& a,
-                            const span2<float>& y, std::size_t token) {
+inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
+                            const activation_view<A>& a, const span2<float>& y, std::size_t token) {
   int8_loop<P, Q, A, Tokens> loop(w, a, token);
-  loop.clear();
-  if constexpr (P::kind == survivors::all)
-    loop.all(tile);
-  else if constexpr (P::kind == survivors::listed)
-    loop.listed(tile);
-  else if constexpr (P::kind == survivors::positions)
-    loop.positions(tile);
-  else
-    loop.masked(tile);
-  store_tokens(loop.sum, w, tile, a, y, token);
+  for (std::size_t tile = begin; tile < end; ++tile) {
+    loop.clear();
+    if constexpr (P::kind == survivors::all)
+      loop.all(tile);
+    else if constexpr (P::kind == survivors::listed)
+      loop.listed(tile);
+    else if constexpr (P::kind == survivors::positions)
+      loop.positions(tile);
+    else
+      loop.masked(tile);
+    store_tokens(loop.sum, w, tile, a, y, token);
+  }
 }
 
 /// Both tiles of a row of blocks of 32 rows at once: one after the other would read every other half kilobyte of
@@ -341,17 +349,20 @@ template <class P, class Q, class A>
 inline void multiply_vectors(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
                              const activation_view<A>& a, const span2<float>& y) {
   constexpr bool pairs = P::kind == survivors::listed && P::unit_rows == 2 * lanes;
+  // Where one pass does, all tiles share the addresses that it begins with; else tiles stay in the cache.
+  const bool one_pass = !pairs && (a.tokens() == 1 || a.tokens() == 2 || a.tokens() == 4);
   for (std::size_t tile = begin; tile < end;) {
     const bool pair = pairs && tile % 2 == 0 && tile + 1 < end;
+    const std::size_t next = one_pass ? end : tile + (pair ? 2 : 1);
     const auto some = [&]<int Tokens>(std::size_t t) {
       if constexpr (pairs)
         if (pair) return multiply_pair<Tokens>(w, tile, a, y, t);
-      multiply_tokens<Tokens>(w, tile, a, y, t);
+      multiply_tokens<Tokens>(w, tile, next, a, y, t);
     };
     std::size_t t = 0;
     for (; t + 4 <= a.tokens(); t += 4) some.template operator()<4>(t);
     if (t + 2 <= a.tokens()) some.template operator()<2>(t), t += 2;
     if (t < a.tokens()) some.template operator()<1>(t);
-    tile += pair ? 2 : 1;
+    tile = next;
   }
 }
