@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
                  "draw only from the likeliest tokens that together reach this");
   app.add_option("--seed", options.seed);
   app.add_flag("--packed", load.packed, "keep the codes of a GGUF file instead of making fp32 of them");
+  llama::add_activations(app, load.activations);
   app.add_flag("--ids", ids_only, "print ids instead of text");
   app.add_option("--threads", threads, "0: all cores");
   app.add_option("--json", json, "file for text, ids and figures");
@@ -49,6 +50,7 @@ int main(int argc, char** argv) {
                              {"ids", g.ids},
                              {"text", words.decode(g.ids)},
                              {"weight_bytes", m.bytes()},
+                             {"activations", llama::name_of(load.activations)},
                              {"prefill_tokens_per_second", prefill},
                              {"decode_tokens_per_second", decode}});
     return 0;

@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   app.add_option("--context", options.context, "tokens of a window")->check(CLI::PositiveNumber);
   app.add_option("--windows", options.windows, "windows from the start of the text; 0: all");
   app.add_flag("--packed", load.packed, "keep the codes of a GGUF file instead of making fp32 of them");
+  llama::add_activations(app, load.activations);
   app.add_option("--threads", threads, "0: all cores");
   app.add_option("--json", json, "file for the figures");
   return llama::run(app, argc, argv, [&] {
@@ -44,6 +45,7 @@ int main(int argc, char** argv) {
                              {"context", options.context},
                              {"windows", windows},
                              {"weight_bytes", m.bytes()},
+                             {"activations", llama::name_of(load.activations)},
                              {"tokens_per_second", rate},
                              {"nll", r.nll},
                              {"nll_second_half", r.nll_second},

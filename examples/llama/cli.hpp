@@ -12,6 +12,8 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <llama/input.hpp>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <quern/core/error.hpp>
 #include <quern/io/atomic_file.hpp>
@@ -40,6 +42,22 @@ int run(CLI::App& app, int argc, char** argv, Body&& body) {
     std::fprintf(stderr, "%s: out of memory; use a shorter context or a smaller model\n", argv[0]);
   }
   return 2;
+}
+
+/// --activations, for programs that run a model.
+inline void add_activations(CLI::App& app, activation& value) {
+  std::map<std::string, activation> kinds;
+  for (const auto& [name, kind] : activation_names) kinds.emplace(name, kind);
+  app.add_option("--activations", value,
+                 "what packed weights are multiplied with: f32 (exact), bf16, int8 (a scale per 32 inputs), "
+                 "int8_token; weights without a kernel for it take f32")
+      ->transform(CLI::CheckedTransformer(kinds).description("NAME"));
+}
+/// The name of one.
+inline const char* name_of(activation kind) {
+  for (const auto& a : activation_names)
+    if (a.kind == kind) return a.name;
+  return "";
 }
 
 /// A whole file as bytes. @throws io_error

@@ -139,7 +139,8 @@ quern::result<compress_report> compress_model(model& m, std::span<const std::int
   aligned<float> stream(plan.windows * n * width), watched, dense, mid;
   const auto all = [&](aligned<float>& of) { return span2<float>(of.data(), of.size() / width, width); };
   const auto window = [&](aligned<float>& of, std::size_t i) { return all(of).rows_of(i * n, n); };
-  session run(m, n, pool);
+  // Moments and errors of the inputs themselves, not of their codes.
+  session run(m, n, pool, activation::f32);
   for (std::size_t i = 0; i < plan.windows; ++i) run.embed(ids.subspan(i * n, n), window(stream, i));
   if (paired) dense = stream;
   if (plan.training && plan.training->halves) mid.resize(stream.size());

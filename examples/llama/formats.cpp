@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <llama/formats_impl.hpp>
+#include <llama/formats_families.hpp>
 
 namespace llama {
 
 std::vector<const format_ops*> all_formats() {
   std::vector<const format_ops*> out;
-  for (const auto* family : {&dense_ops(), &level_ops(), &nm_ops(), &group_ops(), &block_ops()})
+  for (const auto* family : {&dense_ops(), &dense_scaled_ops(), &level_ops(), &nm_ops(), &group_ops(),
+                             &group_nm_ops(), &block_ops()})
     for (const format_ops& o : *family) out.push_back(&o);
   return out;
 }

@@ -3,6 +3,7 @@
 // const llama::format_ops* f = llama::find_format("group<16>", "affine<4,16>");
 // if (f != nullptr) auto w = f->pack(dense, &mask, pool);
 
+#include <llama/input.hpp>
 #include <memory>
 #include <quern/core/span2.hpp>
 #include <quern/core/thread_pool.hpp>
@@ -39,9 +40,11 @@ struct format_ops {
   std::string pattern, quantizer;
   quern::storage (*bytes)(std::size_t rows, std::size_t cols, std::size_t cells);
   quern::result<void> (*check)(const quern::packed_view&, const quern::storage&);
-  /// y [n x rows] = x [n x cols] W^T; kernels for few vectors, Eigen panels for many.
-  void (*multiply)(const quern::packed_view&, quern::span2<const float> x, quern::span2<float> y,
-                   quern::thread_pool&);
+  /// See the members of llama::linear with these names.
+  bool (*reads)(activation, std::size_t tokens);
+  std::size_t (*pieces)(const quern::packed_view&, const input&);
+  void (*multiply)(const quern::packed_view&, const input&, quern::span2<float> y, std::size_t begin,
+                   std::size_t end);
   /// Rows [first, first + out.rows()) as floats.
   void (*unpack_rows)(const quern::packed_view&, std::size_t first, quern::span2<float> out);
   /// Rounds to nearest; pruned where the mask says so, or where weights are zero.

@@ -10,11 +10,7 @@ const std::vector<format_ops>& group_ops() {
                      formats_of<group<16>, real<float>, real<bf16>, affine<2, 16>, affine<3, 16>,
                                 affine<4, 16>, affine<8, 16>, affine<4, 16, two_level>, symmetric<4, 16>>,
                      formats_of<group<32>, real<float>, affine<4, 16, two_level>, affine<4, 32>>,
-                     formats_of<group<64>, real<float>, affine<4, 64>>,
-                     formats_of<group_nm<2, 4, 16>, real<float>, affine<4, 16>, affine<4, 16, two_level>>,
-                     formats_of<group_nm<1, 4, 16>, real<float>, affine<4, 16>>,
-                     formats_of<group_nm<3, 4, 16>, real<float>, affine<4, 16>, affine<4, 16, two_level>>,
-                     formats_of<group_nm<2, 4, 32>, real<float>, affine<4, 32>>>::type>();
+                     formats_of<group<64>, real<float>, affine<4, 64>>>::type>();
   return ops;
 }
 

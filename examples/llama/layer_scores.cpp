@@ -46,7 +46,7 @@ stream_scores score_streams(const model& m, std::span<const std::int32_t> ids, s
   stream_scores out{
       std::vector<double>(2 * layers), std::vector<double>(2 * layers), std::vector<double>(layers), {}};
   for (std::size_t l = 0; l < layers; ++l) out.window_cosine.emplace_back(layers - l);
-  session run(m, context, pool);
+  session run(m, context, pool, activation::f32);
   std::vector<aligned<float>> streams(layers + 1);
   for (auto& s : streams) s.resize(context * width);
   aligned<float> middle(context * width);
@@ -97,7 +97,7 @@ result<std::vector<double>> outlier_ratios(const model& dense, std::span<const s
                                            quern::thread_pool& pool) {
   std::vector<double> out;
   const std::size_t width = dense.shape.width;
-  session run(dense, context, pool);
+  session run(dense, context, pool, activation::f32);
   aligned<float> streams(windows * context * width);
   const auto window = [&](std::size_t i) {
     return span2<float>(streams.data() + i * context * width, context, width);

@@ -255,7 +255,7 @@ result<level_db> level_db::make(const model& m, std::span<const std::int32_t> id
     if (!std::filesystem::exists(file_of(folder, layer))) missing = layer + 1;
 
   std::vector<float> stream;
-  session run(m, n, pool);
+  session run(m, n, pool, activation::f32);  // moments of the inputs themselves
   const auto window = [&](std::size_t i) { return span2<float>(stream.data() + i * n * width, n, width); };
   if (missing != 0) {
     stream.resize(plan.windows * n * width);

@@ -287,7 +287,9 @@ std::string shortest(T value) {
 result<model> load(const std::string& path, quern::thread_pool& pool, const load_options& options) {
   const auto gguf = is_gguf(path);
   if (!gguf) return gguf.error();
-  return *gguf ? load_gguf(path, pool, options) : load_safetensors(path);
+  auto m = *gguf ? load_gguf(path, pool, options) : load_safetensors(path);
+  if (m) m->activations = options.activations;
+  return m;
 }
 
 result<tokenizer> load_tokenizer(const std::string& path) {

@@ -22,6 +22,8 @@ struct load_options {
   /// Keeps the codes of GGUF tensors of type Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0; else all GGUF weights become
   /// fp32.
   bool packed = false;
+  /// What the packed linears of the model multiply with: model::activations.
+  activation activations = activation::int8;
 };
 
 /// Reads a model: GGUF files of architecture `llama` with any type that quern::dequantize knows, safetensors

@@ -53,10 +53,11 @@ void check(const model& m) {
   }
 }
 
-session::session(const model& m, std::size_t capacity, quern::thread_pool& pool)
+session::session(const model& m, std::size_t capacity, quern::thread_pool& pool, activation kind)
     : model_(&m),
       pool_(&pool),
       capacity_(capacity),
+      kind_(kind),
       rope_(capacity, m.shape.head_dim, static_cast<double>(m.shape.rope_base)),
       keys_(m.shape.layers),
       values_(m.shape.layers) {
@@ -87,15 +88,20 @@ void session::each_rows(std::size_t n, F&& f) {
   pool_->parallel_for(n, 16, [&](std::size_t begin, std::size_t end) { f(begin, end - begin); });
 }
 
-void session::multiply(std::size_t layer, const char* name, const linear& w, span2<const float> x,
-                       span2<float> y) {
-  if (watch_) watch_(layer, name, x);
-  multiply(w, x, y);
+void session::multiply(std::size_t layer, span2<const float> x, std::initializer_list<part> parts) {
+  output outputs[std::size(block_linears)];
+  std::size_t n = 0;
+  for (const part& p : parts) {
+    if (watch_) watch_(layer, block_linears[p.index].name, x);
+    outputs[n++] = {&(model_->blocks[layer].*block_linears[p.index].weight), p.y};
+  }
+  multiply(x, std::span(outputs, n));
 }
 
-void session::multiply(const linear& w, span2<const float> x, span2<float> y) {
+void session::multiply(span2<const float> x, std::span<const output> outputs) {
   const auto start = std::chrono::steady_clock::now();
-  w.multiply(x, y, *pool_);
+  input_.assign(x, kind_);
+  llama::multiply(input_, outputs, *pool_);
   linear_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
@@ -116,6 +122,9 @@ void session::check_room(std::size_t n) const {
 }
 
 namespace {
+/// Places in block_linears.
+enum : std::size_t { attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up, ffn_down };
+
 span2<float> scratch(aligned<float>& v, std::size_t rows, std::size_t cols) {
   if (v.size() < rows * cols) v.resize(rows * cols);
   return {v.data(), rows, cols};
@@ -135,9 +144,7 @@ void session::run_attention(std::size_t layer, span2<float> stream) {
   each_rows(n, [&](std::size_t r, std::size_t count) {
     rmsnorm<float>(stream.rows_of(r, count), b.attn_norm, c.rms_epsilon, normed.rows_of(r, count), {});
   });
-  multiply(layer, "attn_q", b.attn_q, normed, q);
-  multiply(layer, "attn_k", b.attn_k, normed, keys.rows_of(past, n));
-  multiply(layer, "attn_v", b.attn_v, normed, values.rows_of(past, n));
+  multiply(layer, normed, {{attn_q, q}, {attn_k, keys.rows_of(past, n)}, {attn_v, values.rows_of(past, n)}});
   each_rows(n, [&](std::size_t r, std::size_t count) {
     rope_.forward(q.rows_of(r, count), past + r);
     rope_.forward(keys.rows_of(past + r, count), past + r);
@@ -148,7 +155,7 @@ void session::run_attention(std::size_t layer, span2<float> stream) {
       attention_block<float>(q, keys, values, {c.heads, c.kv_heads, c.head_dim}, i / pieces,
                              i % pieces * attention_rows, attended, {});
   });
-  multiply(layer, "attn_output", b.attn_output, attended, normed);
+  multiply(layer, attended, {{attn_output, normed}});
   each_rows(n, [&](std::size_t r, std::size_t count) {
     add<float>(stream.rows_of(r, count), normed.rows_of(r, count));
   });
@@ -165,12 +172,11 @@ void session::run_ffn(std::size_t layer, span2<float> stream) {
   each_rows(n, [&](std::size_t r, std::size_t count) {
     rmsnorm<float>(stream.rows_of(r, count), b.ffn_norm, c.rms_epsilon, normed.rows_of(r, count), {});
   });
-  multiply(layer, "ffn_gate", b.ffn_gate, normed, gate);
-  multiply(layer, "ffn_up", b.ffn_up, normed, up);
+  multiply(layer, normed, {{ffn_gate, gate}, {ffn_up, up}});
   each_rows(n, [&](std::size_t r, std::size_t count) {
     swiglu<float>(gate.rows_of(r, count), up.rows_of(r, count), gate.rows_of(r, count));
   });
-  multiply(layer, "ffn_down", b.ffn_down, gate, normed);
+  multiply(layer, gate, {{ffn_down, normed}});
   each_rows(n, [&](std::size_t r, std::size_t count) {
     add<float>(stream.rows_of(r, count), normed.rows_of(r, count));
   });
@@ -194,7 +200,8 @@ span2<const float> session::logits(span2<const float> hidden) {
   const std::size_t vocab = model_->shape.vocab;
   if (logits_.size() < hidden.rows() * vocab) logits_.resize(hidden.rows() * vocab);
   const span2<float> out(logits_.data(), hidden.rows(), vocab);
-  multiply(model_->head, hidden, out);
+  const output head{&model_->head, out};
+  multiply(hidden, std::span(&head, 1));
   return out;
 }
 

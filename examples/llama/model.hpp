@@ -10,6 +10,7 @@
 #include <functional>
 #include <llama/aligned.hpp>
 #include <llama/config.hpp>
+#include <llama/input.hpp>
 #include <llama/linear.hpp>
 #include <llama/ops.hpp>
 #include <quern/core/span2.hpp>
@@ -36,6 +37,8 @@ struct model {
   std::vector<block> blocks;
   std::vector<float> output_norm;
   linear head;  ///< [vocab x width]; shares the embedding where the config is tied
+  /// What packed linears multiply with, where a session is not told otherwise.
+  activation activations = activation::int8;
 
   /// Bytes of all stored weights, a tied head counted once, norms as fp32.
   std::size_t bytes() const;
@@ -65,7 +68,10 @@ class session {
  public:
   /// @param m         must outlive the session; its linears may be replaced between calls
   /// @param capacity  positions, 1 .. m.shape.context
-  session(const model& m, std::size_t capacity, quern::thread_pool& pool);
+  /// @param kind      what packed linears multiply with
+  session(const model& m, std::size_t capacity, quern::thread_pool& pool, activation kind);
+  session(const model& m, std::size_t capacity, quern::thread_pool& pool)
+      : session(m, capacity, pool, m.activations) {}
 
   std::size_t position() const { return position_; }
   std::size_t capacity() const { return capacity_; }
@@ -95,8 +101,13 @@ class session {
   void advance(std::size_t n) { position_ += n; }
 
  private:
-  void multiply(std::size_t layer, const char* name, const linear& w, span2<const float> x, span2<float> y);
-  void multiply(const linear& w, span2<const float> x, span2<float> y);
+  /// Linears of a block, by their places in block_linears, that read x.
+  struct part {
+    std::size_t index;
+    span2<float> y;
+  };
+  void multiply(std::size_t layer, span2<const float> x, std::initializer_list<part> parts);
+  void multiply(span2<const float> x, std::span<const output> outputs);
   template <class F>
   void each_rows(std::size_t n, F&& f);
   void check_room(std::size_t n) const;
@@ -104,6 +115,8 @@ class session {
   const model* model_;
   quern::thread_pool* pool_;
   std::size_t capacity_, position_ = 0;
+  activation kind_;
+  input input_;
   rope<float> rope_;
   std::vector<aligned<float>> keys_, values_;  // per layer [capacity x kv_width]
   aligned<float> stream_, normed_, q_, attended_, gate_, up_, logits_;

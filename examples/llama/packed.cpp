@@ -17,8 +17,10 @@ struct packed_weight {
   std::size_t bytes() const {
     return held.format->bytes(held.raw.rows, held.raw.cols, held.raw.cells).total();
   }
-  void multiply(span2<const float> x, span2<float> y, quern::thread_pool& pool) const {
-    held.format->multiply(held.raw, x, y, pool);
+  bool reads(activation kind, std::size_t tokens) const { return held.format->reads(kind, tokens); }
+  std::size_t pieces(const input& x) const { return held.format->pieces(held.raw, x); }
+  void multiply(const input& x, span2<float> y, std::size_t begin, std::size_t end) const {
+    held.format->multiply(held.raw, x, y, begin, end);
   }
   void row(std::size_t r, std::span<float> out) const {
     held.format->unpack_rows(held.raw, r, {out.data(), 1, out.size()});

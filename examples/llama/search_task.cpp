@@ -238,13 +238,15 @@ std::vector<std::vector<std::int64_t>> decode_times(const level_db& db, std::siz
     auto& row = out.emplace_back();
     const std::vector<float> x(l.cols, 1.0f);
     std::vector<float> y(l.rows);
+    input in;
     for (std::size_t v = 0; v < l.levels.size(); ++v) {
       std::int64_t& ns = seen[{l.rows, l.cols, l.levels[v].recipe}];
       if (ns == 0) {
         std::vector<std::int64_t> times;
         for (std::size_t r = 0; r < std::max<std::size_t>(repeats, 1); ++r) {
           const auto start = clock::now();
-          db.at(i, v).multiply({x.data(), 1, l.cols}, {y.data(), 1, l.rows}, pool);
+          in.assign({x.data(), 1, l.cols}, activation::int8);
+          multiply(in, {{&db.at(i, v), {y.data(), 1, l.rows}}}, pool);
           times.push_back(std::chrono::duration_cast<std::chrono::nanoseconds>(clock::now() - start).count());
         }
         std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2),

@@ -6,16 +6,19 @@
 
 namespace llama {
 
-void slorb_weight::multiply(span2<const float> x, span2<float> y, quern::thread_pool& pool) const {
-  sparse.multiply(x, y, pool);
-  const std::size_t n = x.rows(), groups = side.cols();
+void slorb_weight::finish(const input& x, span2<float> y, quern::thread_pool& pool) const {
+  const std::size_t n = x.tokens(), groups = side.cols();
   std::vector<float> scratch(n * (groups + rows()));
   const span2<float> pooled(scratch.data(), n, groups), more(scratch.data() + n * groups, n, rows());
-  if (projection)
-    projection.multiply(x, pooled, pool);
-  else
-    quern::slorb_pool<float>(x, k, pooled);
-  side.multiply(pooled, more, pool);
+  input exact;
+  if (projection) {
+    exact.assign(x.floats(), activation::f32);
+    llama::multiply(exact, {{&projection, pooled}}, pool);
+  } else {
+    quern::slorb_pool<float>(x.floats(), k, pooled);
+  }
+  exact.assign(pooled, activation::f32);
+  llama::multiply(exact, {{&side, more}}, pool);
   add<float>(y, more);
 }
 

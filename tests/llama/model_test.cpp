@@ -184,7 +184,9 @@ TEST_CASE("a dense linear against a double loop, over the edges of its tiles") {
       for (float& v : x) v = random.normal();
       const auto l = llama::dense_linear(w, rows, cols);
       CHECK(l.bytes() == 4 * rows * cols);
-      l.multiply({x.data(), n, cols}, {y.data(), n, rows, rows + 3}, pool);
+      llama::input in;
+      in.assign({x.data(), n, cols}, llama::activation::int8);  // dense linears read the floats
+      llama::multiply(in, {{&l, {y.data(), n, rows, rows + 3}}}, pool);
       for (std::size_t i = 0; i < n; ++i) {
         for (std::size_t r = 0; r < rows; ++r) {
           double sum = 0, size = 0;

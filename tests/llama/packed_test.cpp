@@ -6,11 +6,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
-#include <llama/catalogue.hpp>
 #include <llama/load.hpp>
+#include <llama/pack_linear.hpp>
 #include <llama/packed.hpp>
 #include <llama/train_model.hpp>
-#include <llama/unit_mask.hpp>
 #include <quern/core/half.hpp>
 #include <quern/core/rng.hpp>
 #include <string>
@@ -61,22 +60,17 @@ llama::model random_model(std::size_t& dense_values) {
   return m;
 }
 
-/// Packs a linear in a format; half of its units are pruned where the pattern leaves that free.
+/// Replaces a linear by its packed form and returns the bytes of that.
 std::size_t pack(llama::linear& w, const llama::format_ops& format, quern::thread_pool& pool) {
-  const std::size_t rows = w.rows(), cols = w.cols();
-  std::vector<float> values(rows * cols);
-  for (std::size_t r = 0; r < rows; ++r) w.row(r, std::span(values).subspan(r * cols, cols));
-  const auto facts = llama::find_facts(format.pattern, format.quantizer).value();
-  const auto mask = quern_test::first_units(facts, rows, cols, 0.5);
-  auto packed = format.pack({values.data(), rows, cols}, &mask, pool).value();
-  const std::size_t bytes = format.bytes(rows, cols, packed.raw.cells).total();
+  auto packed = quern_test::pack_linear(w, format, pool);
+  const std::size_t bytes = format.bytes(w.rows(), w.cols(), packed.raw.cells).total();
   w = llama::packed_linear(std::move(packed));
   CHECK(w.bytes() == bytes);
   return bytes;
 }
 
-std::vector<float> logits(const llama::model& m, quern::thread_pool& pool) {
-  llama::session s(m, shape.context, pool);
+std::vector<float> logits(const llama::model& m, quern::thread_pool& pool, llama::activation kind) {
+  llama::session s(m, shape.context, pool, kind);
   std::vector<float> out;
   const auto add = [&](std::vector<std::int32_t> ids) {
     const auto l = s.logits(s.extend(ids));
@@ -123,7 +117,14 @@ TEST_CASE("a packed model: file bytes are header and streams, and the mapped fil
         REQUIRE(after != nullptr);
         CHECK(after->format == before->format);
       }
-    CHECK(logits(again, pool) == logits(m, pool));  // the same bytes, the same kernels: bit for bit
+    // The same bytes, the same kernels: bit for bit, and with any number of threads.
+    quern::thread_pool serial(1);
+    for (const auto& [name, kind] : llama::activation_names) {
+      CAPTURE(std::string(name));
+      const auto expected = logits(m, serial, kind);
+      CHECK(logits(again, pool, kind) == expected);
+      CHECK(logits(m, pool, kind) == expected);
+    }
   }
   std::filesystem::remove_all(folder);
 }

@@ -54,7 +54,9 @@ TEST_CASE("one call multiplies both parts: the product with what row() says the 
       std::vector<float> matrix(24 * 40), x(n * 40), y(n * 24);
       for (std::size_t r = 0; r < 24; ++r) w.row(r, std::span(matrix).subspan(r * 40, 40));
       for (float& v : x) v = g.normal();
-      w.multiply({x.data(), n, 40}, {y.data(), n, 24}, pool);
+      llama::input in;
+      in.assign({x.data(), n, 40}, llama::activation::f32);
+      llama::multiply(in, {{&w, {y.data(), n, 24}}}, pool);
       const Eigen::MatrixXf expected =
           quern::eigen_map(span2<const float>(x.data(), n, 40)) *
           quern::eigen_map(span2<const float>(matrix.data(), 24, 40)).transpose();

@@ -35,7 +35,9 @@ std::vector<T> npy(const char* name) {
   return out;
 }
 
-/// The model, loaded once for all cases; null, with a message, where something is missing.
+/// The model, loaded once for all cases, as fp32 or with its own codes; null, with a message, where something is
+/// missing.
+template <bool Packed = false>
 const llama::model* smollm2() {
   static const std::unique_ptr<llama::model> loaded = []() -> std::unique_ptr<llama::model> {
     const char* const named = std::getenv("QUERN_SMOLLM2");
@@ -44,7 +46,7 @@ const llama::model* smollm2() {
                          : std::filesystem::path(QUERN_SOURCE_DIR) / "build/data/smollm2.gguf";
     if (!std::filesystem::exists(golden) || !std::filesystem::exists(path)) return nullptr;
     quern::thread_pool pool;
-    return std::make_unique<llama::model>(llama::load(path.string(), pool).value());
+    return std::make_unique<llama::model>(llama::load(path.string(), pool, {.packed = Packed}).value());
   }();
   if (loaded == nullptr)
     MESSAGE(
@@ -111,16 +113,17 @@ TEST_CASE("SmolLM2-135M: shape, hidden states, logits and greedy text") {
   }
 }
 
-TEST_CASE("SmolLM2-135M: perplexity of WikiText-2 windows of 512") {
-  const llama::model* m = smollm2();
-  if (m == nullptr) return;
+namespace {
+
+/// Mean negative log likelihood of WikiText-2 windows of 512 within @p bound of the golden ones.
+void check_perplexity(const llama::model& m, llama::activation kind, double bound) {
   const char* const wanted = std::getenv("QUERN_SMOLLM2_WINDOWS");
   const std::size_t windows = wanted == nullptr ? 2 : std::strtoul(wanted, nullptr, 10);
   const auto short_ids = npy<std::uint16_t>("wiki_test_raw_ids_first_32768_u16.npy");
   const std::vector<std::int32_t> ids(short_ids.begin(), short_ids.end());
   const auto expected = npy<float>("wiki_test_raw_nll_ctx512.npy");  // [32 x 511]
   quern::thread_pool pool;
-  llama::session s(*m, 512, pool);
+  llama::session s(m, 512, pool, kind);
   const auto r =
       quern::perplexity(std::span(ids), {.context = 512, .windows = windows}, [&](auto window, auto&& score) {
         s.rewind();
@@ -136,10 +139,26 @@ TEST_CASE("SmolLM2-135M: perplexity of WikiText-2 windows of 512") {
       if (p >= 256) second += nll;
     }
   MESSAGE(windows << " windows: " << r.nll << " and " << r.nll_second << " nats");
-  CHECK(std::abs(r.nll - all / (511 * static_cast<double>(windows))) <= 1e-3);  // the project's goal
-  CHECK(std::abs(r.nll_second - second / (255 * static_cast<double>(windows))) <= 1e-3);
+  CHECK(std::abs(r.nll - all / (511 * static_cast<double>(windows))) <= bound);
+  CHECK(std::abs(r.nll_second - second / (255 * static_cast<double>(windows))) <= bound);
   if (windows == 32) {
-    CHECK(std::abs(r.nll - 3.350661) <= 1e-3);
-    CHECK(std::abs(r.nll_second - 3.117357) <= 1e-3);
+    CHECK(std::abs(r.nll - 3.350661) <= bound);
+    CHECK(std::abs(r.nll_second - 3.117357) <= bound);
   }
+}
+
+}  // namespace
+
+TEST_CASE("SmolLM2-135M: perplexity of WikiText-2 windows of 512") {
+  // The project's goal, for the weights as fp32 and for the codes of the file, which are the same numbers.
+  if (const llama::model* m = smollm2(); m != nullptr) check_perplexity(*m, llama::activation::f32, 1e-3);
+  if (const llama::model* m = smollm2<true>(); m != nullptr)
+    check_perplexity(*m, llama::activation::f32, 1e-3);
+}
+
+TEST_CASE("SmolLM2-135M: perplexity with int8 activations") {
+  // Not derived: a model with outlier channels is what the scale per 32 inputs is for. Measured on 2 windows .003 above
+  // the golden mean (.0007 below it in their second halves); a scale per token is .055 above it.
+  if (const llama::model* m = smollm2<true>(); m != nullptr)
+    check_perplexity(*m, llama::activation::int8, 1e-2);
 }
