@@ -54,7 +54,7 @@ is_json() {
 
 python=$(command -v python3) || echo "note: without python3, damaged weights and JSON are not looked at"
 
-for p in train perplexity generate explain compress retrain demo evolve; do
+for p in train perplexity generate explain compress retrain demo evolve speed; do
   [ -x "$programs/$p" ] || continue
   good "$p" --help
   [ -s log.out ] || fail "$p --help prints nothing"
@@ -78,6 +78,16 @@ for i in 1 2; do
 done
 is_json greedy1.json 'len(d["ids"]) == 12 and d["ids"] == json.load(open("greedy2.json"))["ids"]'
 is_json drawn1.json 'd["ids"] == json.load(open("drawn2.json"))["ids"]'
+if [ -x "$programs/speed" ]; then
+  good speed model.safetensors --prompt 9 -n 3 --threads 1 2 --repeat 2 --format group_nm\<2,4,16\> affine\<4,16\> --json speed.json
+  is_json speed.json 'len(d) == 8 and all(len(r["seconds"]) == 2 for r in d) and d[0]["name"] == "as-is"'
+  bad 'not compiled into' speed model.safetensors --prompt 9 -n 0 --only-formats --format nm\<2,4\> affine\<9,16\>
+fi
+for a in f32 bf16 int8 int8_token; do
+  good perplexity model.safetensors --text text --context 32 --windows 1 --activations $a --json "$a.json"
+  is_json "$a.json" "d['activations'] == '$a'"
+done
+bad 'activations' generate model.safetensors --prompt a --activations int7
 good explain --bandwidth 20 --json explain.json
 is_json explain.json 'sum(s["bytes"] for s in d["streams"]) == d["bytes"] and 2.6 < d["bits_per_weight"] < 2.8'
 good explain --list --json list.json
