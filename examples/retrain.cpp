@@ -125,25 +125,27 @@ std::optional<llama::teacher_model> teacher_of(const settings& s, const llama::c
 }
 
 void print(const settings& s, const llama::retrainer& r, const llama::run_outcome& done) {
-  std::printf("%s %s %s: held-out %.6f nats, perplexity %.4f (start %.4f), %.0f tokens/s\n",
-              s.variant.c_str(), s.pattern.c_str(), s.loss.c_str(), done.nll, std::exp(done.nll),
-              std::exp(done.start_nll), done.tokens_per_second);
-  llama::write_json(s.json, {{"model", s.model},
-                             {"variant", s.variant},
-                             {"pattern", s.pattern},
-                             {"loss", s.loss},
-                             {"slorb", s.options.slorb},
-                             {"seed", s.options.run.seed},
-                             {"run", r.fingerprint()},
-                             {"start_nll", done.start_nll},
-                             {"nll", done.nll},
-                             {"perplexity", std::exp(done.nll)},
-                             {"best_nll", r.best_loss()},
-                             {"best_step", r.best_step()},
-                             {"early_flips", done.early_flips},
-                             {"final_flips", done.final_flips},
-                             {"drift", done.drift},
-                             {"tokens_per_second", done.tokens_per_second}});
+  std::printf("%s %s %s: held-out %.6f nats, perplexity %.4f", s.variant.c_str(), s.pattern.c_str(),
+              s.loss.c_str(), done.nll, std::exp(done.nll));
+  if (done.start_nll) std::printf(" (start %.4f)", std::exp(*done.start_nll));
+  std::printf(", %.0f tokens/s\n", done.tokens_per_second);
+  llama::write_json(s.json,
+                    {{"model", s.model},
+                     {"variant", s.variant},
+                     {"pattern", s.pattern},
+                     {"loss", s.loss},
+                     {"slorb", s.options.slorb},
+                     {"seed", s.options.run.seed},
+                     {"run", r.fingerprint()},
+                     {"start_nll", done.start_nll ? nlohmann::ordered_json(*done.start_nll) : nullptr},
+                     {"nll", done.nll},
+                     {"perplexity", std::exp(done.nll)},
+                     {"best_nll", r.best_loss()},
+                     {"best_step", r.best_step()},
+                     {"early_flips", done.early_flips},
+                     {"final_flips", done.final_flips},
+                     {"drift", done.drift},
+                     {"tokens_per_second", done.tokens_per_second}});
 }
 
 /// @returns 0, or 1 if it was interrupted

@@ -18,12 +18,13 @@ def main():
     for name, found in runs.items():
         nll = [r["nll"] for r in found]
         mean = sum(nll) / len(nll)
-        start = sum(r["start_nll"] for r in found) / len(found)
-        spread = max(nll) - min(nll) if len(nll) > 1 else float("nan")
+        starts = [r["start_nll"] for r in found if r["start_nll"] is not None]  # resumed runs do not know theirs
+        start = f"{math.exp(sum(starts) / len(starts)):.4f}" if starts else "-"
+        spread = f"{math.exp(max(nll) - min(nll)) - 1:.2%}" if len(nll) > 1 else "-"
         average = lambda key: sum(r[key] for r in found) / len(found)
         r = found[0]
         print(f"| {name} | {r['pattern']} | {r['variant']} | {r['loss']} | {r['slorb'] or '-'} | {len(found)} | "
-              f"{math.exp(start):.4f} | {math.exp(mean):.4f} | {math.exp(spread) - 1:.2%} | "
+              f"{start} | {math.exp(mean):.4f} | {spread} | "
               f"{average('early_flips'):.5f} | {average('final_flips'):.5f} | {average('drift'):.4f} |")
 
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <llama/retrainer.hpp>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -23,10 +24,10 @@ struct run_files {
 };
 
 struct run_outcome {
-  bool interrupted = false;  ///< `progress` asked to stop; the rest is not filled in then
-  double start_nll = 0,
-         nll = 0;          ///< held-out loss before the first step (0 where it was resumed) and at the end
-  double early_flips = 0;  ///< mean flip rate of the first three mask updates
+  bool interrupted = false;         ///< `progress` asked to stop; the rest is not filled in then
+  std::optional<double> start_nll;  ///< held-out loss before the first step; of a run from its start only
+  double nll = 0;                   ///< and at the end
+  double early_flips = 0;           ///< mean flip rate of the first three mask updates
   double final_flips = 0,
          drift = 0;  ///< flip rates of the last one, since the one before and since the start
   double tokens_per_second = 0;

@@ -239,12 +239,13 @@ if [ -x "$programs/retrain" ]; then
     --windows 2 --final-windows 2 --threads 1 --slorb 16)
   good retrain "${r[@]}" -o sparse.safetensors --best best.safetensors --checkpoint run.state --save-every 2 \
     --log run.jsonl --svg run --json retrain.json
-  is_json retrain.json '0 < d["nll"] < 7 and d["early_flips"] >= 0 and d["best_step"] in (2, 4)'
+  is_json retrain.json '0 < d["nll"] < 7 and d["start_nll"] > 0 and d["early_flips"] >= 0 and d["best_step"] in (2, 4)'
   [ "$(grep -c '"loss"' run.jsonl)" = 4 ] || fail 'retrain: the log lacks steps' "$(head -c 600 run.jsonl)"
   grep -q '</svg>' run.loss.svg && grep -q '</svg>' run.flips.svg || fail 'retrain: charts are not whole'
   good retrain "${r[@]}" -o again.safetensors
   cmp -s sparse.safetensors again.safetensors || fail 'retrain: two equal runs wrote different files'
-  good retrain "${r[@]}" --checkpoint run.state --resume -o again.safetensors
+  good retrain "${r[@]}" --checkpoint run.state --resume -o again.safetensors --json resumed.json
+  is_json resumed.json 'd["start_nll"] is None'
   cmp -s sparse.safetensors again.safetensors || fail 'retrain: a resumed run ended differently'
   good train --text text --width 16 --layers 1 --ffn 32 --heads 2 --kv-heads 1 --head-dim 8 --context 64 --batch 2 \
     --lanes 1 --threads 1 --steps 1 -o narrow.safetensors
