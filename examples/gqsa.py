@@ -94,7 +94,7 @@ def table(args):
     print("| format | start | bits | seeds | one-shot | stage 1 | stage 2 | stage 1 / one-shot | stage 2 / one-shot |")
     print("|---|---|---|---|---|---|---|---|---|")
     found = [json.load(open(os.path.join(args.out, f), encoding="utf-8")) for f in sorted(os.listdir(args.out))
-             if f.endswith(("oneshot.json", "stage1.json", "stage2.json"))]
+             if f.endswith(("one-shot.json", "stage1.json", "stage2.json"))]
     for start in ("plain", "repaired"):
         for name in FORMATS:
             rows = [r for r in found if r["format"] == name and r["start"] == start]
