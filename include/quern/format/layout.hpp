@@ -96,10 +96,11 @@ struct layout {
 
   /// Why the pair has no layout; nullptr when it has one.
   static constexpr const char* why_not() {
-    if (params_in_cells && (Q::run > cell_cols || cell_cols % Q::run != 0))
-      return "quern::matrix: the quantizer's run must divide the pattern's width, so that a pruned unit "
-             "drops its "
-             "scales too; choose a run that does";
+    if constexpr (params_in_cells) {
+      if (Q::run > cell_cols || cell_cols % Q::run != 0)
+        return "quern::matrix: the quantizer's run must divide the pattern's width, so that a pruned unit "
+               "drops its scales too; choose a run that does";
+    }
     if (P::kind == survivors::positions && Q::run > 0 && Q::run % (P::of > 0 ? P::of : 1) != 0)
       return "quern::matrix: the quantizer's run must be a multiple of M, so that no N:M window is split";
     return nullptr;
