@@ -19,7 +19,8 @@ namespace {
 volatile std::sig_atomic_t interrupted = 0;
 
 struct settings {
-  std::string model, task = "bits", text, held_out, db = "levels", preset = "small", unit = "halves", out;
+  std::string model, task = "bits", text, held_out, db = "levels", preset = "small", unit = "halves", out,
+                     run = "16,two_level";
   std::string config, tensor_types, svg, json, checkpoint;
   double target = 3;
   std::size_t attn = 0, ffn = 0, generations = 0, offspring = 0, windows = 16, held_context = 0, threads = 0;
@@ -55,6 +56,8 @@ void add_options(CLI::App& app, settings& s) {
       std::map<std::string, quern::grouping>{
           {"size", quern::grouping::size}, {"name", quern::grouping::name}, {"none", quern::grouping::none}},
       "bits: which layers exchange bits: size, name, none");
+  app.add_option("--run", s.run, "bits: weights that share a scale, and its form: 16,two_level or 64 (fp16)")
+      ->check(CLI::IsMember({"16,two_level", "64"}));
   app.add_option("--delta", s.delta, "sparsity, groups: weights of a level step; 0: 1/100 of the mean layer");
   app.add_option("--steps", s.steps, "sparsity, groups: levels to either side")->check(CLI::Range(1, 100));
   app.add_option("--unit", s.unit, "depth: what is dropped as a whole: halves, blocks, pairs")
@@ -104,7 +107,7 @@ llama::level_plan plan_of(const settings& s, const llama::model& m) {
   llama::level_plan plan;
   plan.context = s.fitness.context, plan.windows = s.calibration_windows;
   const bool groups = s.task == "groups";
-  if (s.task == "bits") plan.recipes = llama::bit_recipes(2, 8);
+  if (s.task == "bits") plan.recipes = llama::bit_recipes(2, 8, s.run);
   if (s.task == "joint") plan.recipes = llama::joint_recipes();
   if (s.task == "sparsity" || groups) {
     const auto mean = static_cast<std::int64_t>(llama::block_weights(m) / (m.shape.layers * 7));

@@ -35,10 +35,11 @@ using quantizers =
               affine<3, 32>, affine<3, 64>, affine<4, 8>, affine<4, 16>, affine<4, 32>, affine<4, 64>,
               affine<4, 128>, affine<8, 16>, affine<8, 32>, affine<2, 16, two_level>,
               affine<3, 16, two_level>, affine<4, 16, two_level>, affine<5, 16, two_level>,
-              affine<6, 16, two_level>, affine<7, 16, two_level>, affine<8, 16, two_level>,
-              affine<4, 32, two_level>, affine<4, 16, bf16>, affine<4, 32, f16_offset>,
-              affine<5, 32, f16_offset>, symmetric<4, 16>, symmetric<4, 32>, symmetric<4, 64>,
-              symmetric<5, 32>, symmetric<8, 32>, codebook<nf4, 16>, codebook<nf4, 64>, codebook<fp4, 32>>;
+              affine<6, 16, two_level>, affine<7, 16, two_level>, affine<8, 16, two_level>, affine<5, 64>,
+              affine<6, 64>, affine<7, 64>, affine<8, 64>, affine<4, 32, two_level>, affine<4, 16, bf16>,
+              affine<4, 32, f16_offset>, affine<5, 32, f16_offset>, symmetric<4, 16>, symmetric<4, 32>,
+              symmetric<4, 64>, symmetric<5, 32>, symmetric<8, 32>, codebook<nf4, 16>, codebook<nf4, 64>,
+              codebook<fp4, 32>>;
 
 using isas = default_isas;
 template <class... I>

@@ -165,10 +165,10 @@ result<void> write_block(const std::string& path, const std::string& mark, const
 
 }  // namespace
 
-std::vector<level_recipe> bit_recipes(int low, int high) {
+std::vector<level_recipe> bit_recipes(int low, int high, const std::string& run) {
   std::vector<level_recipe> out;
   for (int bits = low; bits <= high; ++bits)
-    out.push_back({std::to_string(bits), "dense", "affine<" + std::to_string(bits) + ",16,two_level>"});
+    out.push_back({std::to_string(bits), "dense", "affine<" + std::to_string(bits) + "," + run + ">"});
   return out;
 }
 

@@ -26,8 +26,8 @@ struct level_recipe {
   std::int64_t fewer = 0;
 };
 
-/// Two-level affine codes of @p low .. @p high bits in runs of 16.
-std::vector<level_recipe> bit_recipes(int low, int high);
+/// Affine codes of @p low .. @p high bits. @param run  what follows the bits in the quantizer's name
+std::vector<level_recipe> bit_recipes(int low, int high, const std::string& run = "16,two_level");
 /// 2 * @p steps + 1 densities around @p density, @p delta weights apart. @param pattern  bitmap or group<16>
 std::vector<level_recipe> density_recipes(const std::string& pattern, double density, std::int64_t delta,
                                           int steps);
