@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <llama/evolve_model.hpp>
+#include <llama/evolve_task.hpp>
+
+namespace llama {
+namespace {
+
+level_plan plan_of(const evolve_settings& s, const model& m) {
+  level_plan plan;
+  plan.context = s.fitness.context, plan.windows = s.calibration_windows;
+  const bool groups = s.task == "groups";
+  if (s.task == "bits") plan.recipes = bit_recipes(2, 8, s.run);
+  if (s.task == "joint") plan.recipes = joint_recipes();
+  if (s.task == "sparsity" || groups) {
+    const auto mean = static_cast<std::int64_t>(block_weights(m) / (m.shape.layers * 7));
+    const std::int64_t delta = s.delta > 0 ? s.delta : mean / 100, unit = groups ? 16 : 1;
+    quern::require(delta >= unit, "evolve: --delta must be at least ", unit);
+    quern::require(s.target > 0 && s.target < 1, "evolve: --target is the share removed, 0 to 1");
+    plan.recipes =
+        density_recipes(groups ? "group<16>" : "bitmap", 1 - s.target, delta / unit * unit, s.steps);
+  }
+  return plan;
+}
+
+}  // namespace
+
+std::size_t predicted_database(const evolve_settings& s, const model& m) {
+  return s.task == "depth" ? 0 : bytes_of(level_db::describe(m, plan_of(s, m)).value());
+}
+
+prepared_search prepare_search(const evolve_settings& s, const model& m, std::span<const std::int32_t> ids,
+                               const std::function<bool(std::size_t, std::size_t)>& progress,
+                               quern::thread_pool& pool) {
+  prepared_search out;
+  if (s.task == "depth") {
+    const auto unit = s.unit == "halves"   ? drop_unit::halves
+                      : s.unit == "blocks" ? drop_unit::blocks
+                                           : drop_unit::pairs;
+    const bool counted = s.attn + s.ffn > 0;
+    const std::size_t n = drop_count(m.shape.layers / (s.unit == "pairs" ? 2 : 1), s.target);
+    out.task = depth_task(m, unit, counted ? s.attn : n, counted ? s.ffn : n).value();
+    return out;
+  }
+  out.predicted_bytes = predicted_database(s, m);
+  out.db = std::make_unique<level_db>(level_db::make(m, ids, plan_of(s, m), s.db, pool, progress).value());
+  out.database_bytes = out.db->bytes();
+  const auto weights = static_cast<double>(block_weights(m));
+  if (s.task == "bits") {
+    out.task = bits_task(*out.db, s.target, s.group).value();
+  } else if (s.task == "joint" && s.time) {
+    const auto times = decode_times(*out.db, s.repeats, pool);
+    double four = 0;
+    for (std::size_t i = 0; i < times.size(); ++i) four += static_cast<double>(times[i][2]);
+    out.task = joint_task(*out.db, static_cast<std::int64_t>(s.target * four), times).value();
+  } else if (s.task == "joint") {
+    out.task = joint_task(*out.db, static_cast<std::int64_t>(s.target * weights / 8)).value();
+  } else {
+    out.task = density_task(*out.db).value();
+  }
+  return out;
+}
+
+quern::evolve_options search_options(const evolve_settings& s, const search_task& task, std::size_t tokens) {
+  std::size_t pairs = 0;
+  for (const std::int64_t kept : task.space.budget) {
+    const auto n = task.space.units.size() / task.space.budget.size(), k = n - static_cast<std::size_t>(kept);
+    if (s.task == "depth") pairs += k * (n - k);
+  }
+  quern::evolve_options o = preset(s.preset, s.task, pairs, tokens).value();
+  if (s.generations != 0) o.generations = s.generations;
+  if (s.offspring != 0) o.offspring = s.offspring;
+  if (!s.survivors.empty() || !s.tokens.empty()) {
+    quern::require(s.survivors.size() == s.tokens.size(),
+                   "evolve: --survivors and --tokens must have equally many stages");
+    o.stages.clear();
+    for (std::size_t i = 0; i < s.tokens.size(); ++i) o.stages.push_back({s.survivors[i], s.tokens[i]});
+  }
+  o.mutate = s.mutate;
+  o.seed = s.seed;
+  return o;
+}
+
+std::uint64_t search_mark(const evolve_settings& s, const search_task& task, const quern::evolve_options& o,
+                          std::size_t tokens) {
+  std::string extra = s.model + ' ' + s.task;
+  for (const std::size_t n : {static_cast<std::size_t>(s.fitness.measure), s.fitness.top, s.fitness.context,
+                              tokens, s.fitness.piece})
+    extra += ' ' + std::to_string(n);
+  return quern::fingerprint(task.space, o, extra);
+}
+
+}  // namespace llama
