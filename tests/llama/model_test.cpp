@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <llama/load.hpp>
@@ -15,18 +14,9 @@
 #include <string>
 #include <vector>
 
-namespace {
+#include "scratch_folder.hpp"
 
-/// A folder of its own that goes away with the test.
-struct scratch_folder {
-  std::filesystem::path path;
-  scratch_folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "quern_model_XXXXXX").string();
-    path = mkdtemp(pattern.data());
-  }
-  ~scratch_folder() { std::filesystem::remove_all(path); }
-  std::string file(const char* name) const { return (path / name).string(); }
-};
+namespace {
 
 llama::config small(bool tied) {
   return {.vocab = 50,

@@ -5,9 +5,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <llama/compress_model.hpp>
 #include <llama/evaluate.hpp>
 #include <llama/load.hpp>
@@ -15,6 +12,8 @@
 #include <llama/trainer.hpp>
 #include <llama/tune_model.hpp>
 #include <string>
+
+#include "scratch_folder.hpp"
 
 namespace {
 
@@ -28,21 +27,6 @@ constexpr config tiny{.vocab = 32,
                       .kv_heads = 1,
                       .head_dim = 16,
                       .context = 32};
-
-struct scratch_folder {
-  std::filesystem::path path;
-  scratch_folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "quern_recover_XXXXXX").string();
-    path = mkdtemp(pattern.data());
-  }
-  ~scratch_folder() { std::filesystem::remove_all(path); }
-  std::string file(const char* name) const { return (path / name).string(); }
-};
-
-std::string bytes_of(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 /// Runs of counting by 1, 3, 5 or 7, each of 4 to 20 numbers: the step is learned from context.
 std::vector<std::int32_t> counting(std::size_t n, std::uint64_t seed) {

@@ -2,32 +2,15 @@
 #pragma once
 // A tiny dense model that was trained, and the text it learned: where the tests of retraining start.
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <llama/retrainer.hpp>
 #include <llama/trainer.hpp>
 #include <quern/core/rng.hpp>
 #include <quern/pattern/nm.hpp>
 #include <string>
 
+#include "scratch_folder.hpp"
+
 namespace retrain_test {
-
-struct scratch_folder {
-  std::filesystem::path path;
-  scratch_folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "quern_retrain_XXXXXX").string();
-    path = mkdtemp(pattern.data());
-  }
-  ~scratch_folder() { std::filesystem::remove_all(path); }
-  std::string file(const char* name) const { return (path / name).string(); }
-};
-
-inline std::string bytes_of(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 inline const llama::config shape{.vocab = 48,
                                  .width = 32,

@@ -2,31 +2,16 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
-#include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <limits>
 #include <llama/load.hpp>
 #include <llama/trainer.hpp>
 #include <string>
 #include <vector>
 
+#include "scratch_folder.hpp"
+
 namespace {
-
-struct scratch_folder {
-  std::filesystem::path path;
-  scratch_folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "quern_train_XXXXXX").string();
-    path = mkdtemp(pattern.data());
-  }
-  ~scratch_folder() { std::filesystem::remove_all(path); }
-  std::string file(const char* name) const { return (path / name).string(); }
-};
-
-std::string bytes_of(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 const llama::config shape{.vocab = 32,
                           .width = 24,
