@@ -34,9 +34,10 @@ std::vector<llama::rival> rivals_of(const llama::evolve_settings& s, const llama
     out = llama::level_rivals(p.task, *p.db, m, ids,
                               s.task == "sparsity" || s.task == "groups" ? 1 - s.target : 0, pool)
               .value();
-  if (s.random != 0)
-    out.push_back({"best of " + std::to_string(s.random),
-                   quern::best_of(space, s.random, o.stages.back().samples, evaluate, s.seed,
+  const std::size_t random = s.random == 0 && s.task == "joint" ? 32 : s.random;
+  if (random != 0)
+    out.push_back({"best of " + std::to_string(random),
+                   quern::best_of(space, random, o.stages.back().samples, evaluate, s.seed,
                                   p.task.start.empty() ? 0 : space.units.size())
                        .value()
                        .levels});
@@ -111,12 +112,14 @@ int search(const llama::evolve_settings& s, Communicator& others) {
     if (talk) llama::write_json(s.json, {{"task", s.task}, {"table", report.table()}, {"all", rows}});
     return 0;
   }
-  const std::vector<llama::rival> rivals = rivals_of(s, p, m, ids, o, run, evaluate, pool);
-  for (const llama::rival& r : rivals) say(r.name, &r.levels, measure(r.levels));
-
-  // A joint search starts where the assumption of additive errors ends, if it leads anywhere.
+  // A joint search starts from the best that others find: formats that cost about the same can be far apart.
   std::vector<llama::genome> parents = task.start;
-  if (s.task == "joint" && !rivals.empty()) parents = {rivals.back().levels};
+  double best = 0;
+  for (const llama::rival& r : rivals_of(s, p, m, ids, o, run, evaluate, pool)) {
+    const double fitness = measure(r.levels);
+    say(r.name, &r.levels, fitness);
+    if (s.task == "joint" && (parents.empty() || fitness < best)) parents = {r.levels}, best = fitness;
+  }
   const std::uint64_t mark = llama::search_mark(s, task, o, run.tokens());
   quern::evolve_state state = s.resume ? llama::read_state(s.checkpoint, task.space, mark).value()
                                        : quern::evolve_start(task.space, o, parents).value();

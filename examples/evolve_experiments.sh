@@ -81,9 +81,9 @@ if [ -n "${SMOL:-}" ]; then
     --config "$out/smol_bits3.txt" --svg "$out/smol_bits3"
   one smol_depth 1 "$SMOL" "${smol[@]}" --text-tokens 32768 --task depth --attn 5 --ffn 5 --baselines \
     --generations 20 --offspring 16 --survivors 2,1 --tokens 1024,4096
-  for bits in 3.5 3 2.5 4; do
+  for bits in 3.52 3 2.5 4; do
     one "smol_joint$bits" 1 "$SMOL" "${smol[@]}" --text-tokens 32768 --task joint --target "$bits" --baselines \
-      --db "$out/smol_joint" --generations 20 --offspring 16 --survivors 4,2,1 --tokens 512,2048,4096 \
+      --db "$out/smol_joint" --generations 12 --offspring 16 --survivors 4,2,1 --tokens 512,2048,4096 \
       -o "$out/smol_joint$bits.safetensors" --config "$out/smol_joint$bits.txt" --svg "$out/smol_joint$bits"
   done
 fi

@@ -41,6 +41,8 @@ inline void add_evolve_options(CLI::App& app, evolve_settings& s) {
   app.add_flag("--time", s.time,
                "joint: --target is the share of the time of one token through 4-bit linears");
   app.add_option("--repeats", s.repeats, "joint --time: how often each product is timed");
+  app.add_flag("--all-levels", s.all_levels,
+               "joint: also formats that lose more than a cheaper one of the same linear");
   app.add_option("--reach", s.mutate.reach, "joint: levels that one change moves at most");
   choice("--fitness", s.fitness.measure,
          std::map<std::string, fitness_options::kind>{{"kl", fitness_options::kind::kl},

@@ -23,7 +23,7 @@ struct evolve_settings {
   int steps = 8;
   quern::grouping group = quern::grouping::size;
   fitness_options fitness;
-  bool time = false, resume = false, baselines = false, mpi = false;
+  bool time = false, resume = false, baselines = false, mpi = false, all_levels = false;
   quern::mutate_options mutate;
   std::uint64_t seed = 1;
 };

@@ -45,15 +45,16 @@ prepared_search prepare_search(const evolve_settings& s, const model& m, std::sp
   out.db = std::make_unique<level_db>(level_db::make(m, ids, plan_of(s, m), s.db, pool, progress).value());
   out.database_bytes = out.db->bytes();
   const auto weights = static_cast<double>(block_weights(m));
+  const auto keep = s.all_levels ? quern::level_choice::every_cost : quern::level_choice::front;
   if (s.task == "bits") {
     out.task = bits_task(*out.db, s.target, s.group).value();
   } else if (s.task == "joint" && s.time) {
     const auto times = decode_times(*out.db, s.repeats, pool);
     double four = 0;
     for (std::size_t i = 0; i < times.size(); ++i) four += static_cast<double>(times[i][2]);
-    out.task = joint_task(*out.db, static_cast<std::int64_t>(s.target * four), times).value();
+    out.task = joint_task(*out.db, static_cast<std::int64_t>(s.target * four), times, keep).value();
   } else if (s.task == "joint") {
-    out.task = joint_task(*out.db, static_cast<std::int64_t>(s.target * weights / 8)).value();
+    out.task = joint_task(*out.db, static_cast<std::int64_t>(s.target * weights / 8), {}, keep).value();
   } else {
     out.task = density_task(*out.db).value();
   }

@@ -28,7 +28,8 @@ void set_half(block& b, bool ffn, const block* from) {
 }
 
 /// Units, names and levels of a database; the levels of each unit in the order of their cost.
-search_task level_units(const level_db& db, const std::vector<std::vector<std::int64_t>>& cost) {
+search_task level_units(const level_db& db, const std::vector<std::vector<std::int64_t>>& cost,
+                        quern::level_choice keep = quern::level_choice::every_cost) {
   search_task out;
   auto choice = std::make_shared<std::vector<std::vector<std::size_t>>>();  // [units][levels] of the database
   for (std::size_t i = 0; i < db.linears().size(); ++i) {
@@ -36,7 +37,7 @@ search_task level_units(const level_db& db, const std::vector<std::vector<std::i
     quern::level_unit unit{.name = l.name, .weights = l.rows * l.cols};
     for (std::size_t v = 0; v < l.levels.size(); ++v)
       unit.levels.push_back({db.plan().recipes[l.levels[v].recipe].name, cost[i][v], l.levels[v].error});
-    choice->push_back(quern::sort_levels(unit));
+    choice->push_back(quern::sort_levels(unit, keep));
     out.half_of.push_back(half_of(l));
     out.table.push_back(std::move(unit));
   }
@@ -196,14 +197,15 @@ result<search_task> density_task(const level_db& db) {
 }
 
 result<search_task> joint_task(const level_db& db, std::int64_t budget,
-                               const std::vector<std::vector<std::int64_t>>& given) {
+                               const std::vector<std::vector<std::int64_t>>& given,
+                               quern::level_choice keep) {
   std::vector<std::vector<std::int64_t>> cost = given;
   if (cost.empty())
     for (const linear_levels& l : db.linears()) {
       auto& row = cost.emplace_back();
       for (const linear_levels::level& v : l.levels) row.push_back(static_cast<std::int64_t>(v.bytes));
     }
-  search_task out = level_units(db, cost);
+  search_task out = level_units(db, cost, keep);
   const std::size_t linears = out.table.size();
   std::vector<std::size_t> gate_of;  // [2 * layers] unit of a half
   for (std::size_t i = 0; i < linears; ++i) {

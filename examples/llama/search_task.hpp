@@ -40,10 +40,13 @@ std::vector<double> unit_scores(const search_task& task, std::span<const double>
 quern::result<search_task> bits_task(const level_db& db, double target, quern::grouping by);
 /// Densities of density_recipes(): as many weights survive as with @p density everywhere.
 quern::result<search_task> density_task(const level_db& db);
-/// Every level of every linear and every half dropped or not, together at most @p budget of `cost`.
+/// The levels of every linear that lose less than all cheaper ones, and every half dropped or not, together at most
+/// @p budget of `cost`.
 /// @param cost  [linears][levels] in the order of the database; empty: the bytes that are stored
+/// @param keep  every_cost: also the levels that lose more than a cheaper one of the same linear
 quern::result<search_task> joint_task(const level_db& db, std::int64_t budget,
-                                      const std::vector<std::vector<std::int64_t>>& cost = {});
+                                      const std::vector<std::vector<std::int64_t>>& cost = {},
+                                      quern::level_choice keep = quern::level_choice::front);
 /// Nanoseconds of one token through every level of every linear on this machine, measured once per shape and level: the
 /// median of @p repeats; a budget in decode time counts them.
 std::vector<std::vector<std::int64_t>> decode_times(const level_db& db, std::size_t repeats,

@@ -150,7 +150,7 @@ TEST_CASE("joint: one budget in bytes over formats, bits and dropping, paid by t
   const model m = random_model(405, deeper(3));
   const level_db db = database(m, joint_recipes(), "quern_task_joint");
   const auto weights = static_cast<std::int64_t>(block_weights(m));
-  const search_task task = joint_task(db, weights / 2).value();
+  const search_task task = joint_task(db, weights / 2, {}, quern::level_choice::every_cost).value();
   CHECK(task.space.units.size() == 21 + 6);
   quern::rng random(6);
   genome g = quern::random_genome(task.space, random);
@@ -169,6 +169,14 @@ TEST_CASE("joint: one budget in bytes over formats, bits and dropping, paid by t
   }
   CHECK(dropped > 0);
   CHECK(sparse > 0);
+  // Without being asked, only levels that are better than every cheaper one.
+  const search_task front = joint_task(db, weights / 2).value();
+  for (std::size_t u = 0; u < 21; ++u) {
+    const auto& levels = front.table[u].levels;
+    REQUIRE(levels.size() >= 7);  // bits
+    REQUIRE(levels.size() < task.table[u].levels.size());
+    for (std::size_t l = 1; l < levels.size(); ++l) REQUIRE(levels[l].error < levels[l - 1].error);
+  }
   CHECK(message(joint_task(db, -1)).find("nearest possible: 0") != std::string::npos);
   quern::thread_pool pool(1);
   const auto times = decode_times(db, 3, pool);

@@ -56,9 +56,14 @@ inline double summed_error(const level_table& table, const genome& g) {
   return sum;
 }
 
-/// Orders the levels of a unit by cost and leaves of several of equal cost the one with the least error.
-/// @returns for every level that is left, its index before
-inline std::vector<std::size_t> sort_levels(level_unit& unit) {
+/// Which levels of a unit a search sees: one of each cost, or only those with less error than every cheaper one.
+/// Errors of one layer compare its formats well, errors of different layers do not; without the levels in between
+/// that lose more and cost more, a step up is a step to something better.
+enum class level_choice { every_cost, front };
+
+/// Orders the levels of a unit by cost and leaves those of @p keep; of several of equal cost the one with the least
+/// error. @returns for every level that is left, its index before
+inline std::vector<std::size_t> sort_levels(level_unit& unit, level_choice keep = level_choice::every_cost) {
   std::vector<std::size_t> order(unit.levels.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -69,6 +74,7 @@ inline std::vector<std::size_t> sort_levels(level_unit& unit) {
   std::vector<std::size_t> index;
   for (const std::size_t i : order) {
     if (!kept.empty() && kept.back().cost == unit.levels[i].cost) continue;
+    if (keep == level_choice::front && !kept.empty() && kept.back().error <= unit.levels[i].error) continue;
     kept.push_back(unit.levels[i]);
     index.push_back(i);
   }
