@@ -88,8 +88,11 @@ TEST_CASE("costs behind a closed gate are not counted, and steps say what they c
 TEST_CASE("levels are sorted by cost; of equal cost the better one stays") {
   level_unit u{.name = "layer", .levels = {{"a", 30, .1}, {"b", 10, .4}, {"c", 30, .05}, {"d", 20, .2}}};
   CHECK(sort_levels(u) == std::vector<std::size_t>{1, 3, 2});
-  level_unit v{.name = "layer", .levels = {{"a", 30, .1}, {"b", 10, .2}, {"c", 40, .1}, {"d", 20, .3}}};
-  CHECK(sort_levels(v, level_choice::front) == std::vector<std::size_t>{1, 0});
+  level_unit v{
+      .name = "layer",
+      .levels = {
+          {"a", 300, .1}, {"b", 100, .2}, {"c", 400, .1}, {"d", 200, .3}, {"e", 97, .4}, {"f", 90, .5}}};
+  CHECK(sort_levels(v, level_choice::front) == std::vector<std::size_t>{5, 1, 0});  // e saves 3 %
   const level_table t{u};
   const search_space s = space_of(t, budget_rule::at_most, {20});
   CHECK(s.units[0].cost == std::vector<std::int64_t>{10, 20, 30});

@@ -56,9 +56,9 @@ inline double summed_error(const level_table& table, const genome& g) {
   return sum;
 }
 
-/// Which levels of a unit a search sees: one of each cost, or only those with less error than every cheaper one.
-/// Errors of one layer compare its formats well, errors of different layers do not; without the levels in between
-/// that lose more and cost more, a step up is a step to something better.
+/// Which levels of a unit a search sees: one of each cost, or only those that lose less than all that cost less or at
+/// most 1/32 more. Errors of one layer compare its formats well, errors of different layers do not; without levels
+/// that save next to nothing and lose much, a step is a step between choices worth having.
 enum class level_choice { every_cost, front };
 
 /// Orders the levels of a unit by cost and leaves those of @p keep; of several of equal cost the one with the least
@@ -70,12 +70,15 @@ inline std::vector<std::size_t> sort_levels(level_unit& unit, level_choice keep 
     const level_info &x = unit.levels[a], &y = unit.levels[b];
     return x.cost != y.cost ? x.cost < y.cost : x.error < y.error;
   });
+  const bool front = keep == level_choice::front;
   std::vector<level_info> kept;
   std::vector<std::size_t> index;
   for (const std::size_t i : order) {
-    if (!kept.empty() && kept.back().cost == unit.levels[i].cost) continue;
-    if (keep == level_choice::front && !kept.empty() && kept.back().error <= unit.levels[i].error) continue;
-    kept.push_back(unit.levels[i]);
+    const level_info& l = unit.levels[i];
+    if (!kept.empty() && (kept.back().cost == l.cost || (front && kept.back().error <= l.error))) continue;
+    while (front && !kept.empty() && l.cost - kept.back().cost <= kept.back().cost / 32)
+      kept.pop_back(), index.pop_back();
+    kept.push_back(l);
     index.push_back(i);
   }
   unit.levels = std::move(kept);
