@@ -22,6 +22,37 @@ namespace bench {
 
 using namespace quern;
 
+/// As many copies as the shape asks for.
+template <class P, class Q>
+std::vector<matrix<P, Q>> copies_of(const matrix<P, Q>& w, const shape& s) {
+  std::vector<matrix<P, Q>> copies;
+  do copies.push_back(w.clone());
+  while (copies.size() * w.bytes().total() < s.rotated);
+  return copies;
+}
+
+/// Times f(copy) with the copies in turn, and sets the counters of bytes and operations.
+template <class P, class Q, class F>
+void time_copies(benchmark::State& state, const std::vector<matrix<P, Q>>& copies, const shape& s,
+                 thread_pool& pool, F&& f) {
+  const matrix<P, Q>& w = copies.front();
+  const std::size_t bytes = w.bytes().total();
+  std::size_t i = 0;
+  const auto start = std::chrono::steady_clock::now();
+  for (auto _ : state) f(copies[i++ % copies.size()]);
+  const std::chrono::duration<double, std::nano> spent = std::chrono::steady_clock::now() - start;
+  std::vector<std::span<const std::byte>> memory;
+  for (const auto& c : copies) memory.emplace_back(c.view()[stream::begin], bytes);
+  const auto passes = static_cast<double>(state.iterations());
+  const double rate = passes * static_cast<double>(bytes) / spent.count();
+  const double stream = read_rate(memory, 0.03, pool);
+  state.counters["bits_per_weight"] = w.bits_per_weight();
+  state.counters["GB/s"] = rate;
+  state.counters["stream"] = stream;
+  state.counters["of_stream"] = rate / stream;
+  state.counters["GOP/s"] = passes * 2 * static_cast<double>(s.rows * s.cols * s.tokens) / spent.count();
+}
+
 template <class Isa, class A, class P, class Q>
 void product(benchmark::State& state, shape s) {
   if (!Isa::available()) return state.SkipWithError("this CPU lacks the instruction set");
@@ -51,28 +82,11 @@ void product(benchmark::State& state, shape s) {
     size += std::pow(static_cast<double>(expected[i]), 2);
   }
   state.counters["error"] = std::sqrt(off / size);
-  std::vector<matrix<P, Q>> copies;
-  const std::size_t bytes = w.bytes().total();
-  do copies.push_back(w.clone());
-  while (copies.size() * bytes < s.rotated);
-  std::size_t i = 0;
-  const auto start = std::chrono::steady_clock::now();
-  for (auto _ : state) {
+  time_copies(state, copies_of(w, s), s, pool, [&](const matrix<P, Q>& copy) {
     a.assign(in);
-    multiply<isas>(copies[i++ % copies.size()], a.view(), out, pool);
+    multiply<isas>(copy, a.view(), out, pool);
     benchmark::DoNotOptimize(y.data());
-  }
-  const std::chrono::duration<double, std::nano> spent = std::chrono::steady_clock::now() - start;
-  std::vector<std::span<const std::byte>> memory;
-  for (const auto& c : copies) memory.emplace_back(c.view()[stream::begin], bytes);
-  const auto passes = static_cast<double>(state.iterations());
-  const double rate = passes * static_cast<double>(bytes) / spent.count();
-  const double stream = read_rate(memory, 0.03, pool);
-  state.counters["bits_per_weight"] = w.bits_per_weight();
-  state.counters["GB/s"] = rate;
-  state.counters["stream"] = stream;
-  state.counters["of_stream"] = rate / stream;
-  state.counters["GOP/s"] = passes * 2 * static_cast<double>(s.rows * s.cols * s.tokens) / spent.count();
+  });
 }
 
 inline void eigen_fp32(benchmark::State& state, shape s) {

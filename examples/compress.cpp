@@ -10,8 +10,10 @@
 #include <llama/cli.hpp>
 #include <llama/compress_model.hpp>
 #include <llama/load.hpp>
+#include <llama/order_model.hpp>
 #include <llama/training_cli.hpp>
 #include <map>
+#include <optional>
 
 namespace {
 
@@ -21,6 +23,7 @@ struct settings {
   std::string model, pattern = "group<16>", quantizer = "affine<4,16>", text, out, json;
   llama::compress_plan plan;
   llama::training_settings training;
+  llama::reorder order = llama::reorder::none;
   std::size_t threads = 0;
   bool list = false;
 };
@@ -64,6 +67,12 @@ void add_options(CLI::App& app, settings& s) {
          "when the mask is chosen: best (by pattern), before, during; given: zeros stay zeros");
   app.add_option("--refine", o.refine, "steps of masked least squares after compensation; 20 is enough")
       ->check(CLI::NonNegativeNumber);
+  using llama::reorder;
+  choice("--order", s.order,
+         std::map<std::string, reorder>{
+             {"none", reorder::none}, {"hidden", reorder::hidden}, {"all", reorder::all}},
+         "rows and inputs that are put into an order in which the pattern loses less: none, hidden (within "
+         "blocks), all (and the residual stream)");
   app.add_option("--text", s.text, "calibration text");
   app.add_option("--windows", s.plan.windows, "calibration windows, from the start of the text");
   app.add_option("--context", s.plan.context, "tokens of a window");
@@ -133,6 +142,32 @@ int compress(settings& s) {
   s.plan.checkpoint = s.training.checkpoint;
   s.plan.resume = s.training.resume && std::filesystem::exists(s.plan.checkpoint);
 
+  const llama::order_report ordered = [&] {
+    std::optional<llama::progress> bar;
+    return llama::order_model(m, ids, s.plan, s.order, pool,
+                              [&](std::size_t step, std::size_t steps) {
+                                if (!bar) bar.emplace("order step", steps);
+                                bar->at(step);
+                                return interrupted == 0;
+                              })
+        .value();
+  }();
+  if (ordered.interrupted) return stopped(s);
+  nlohmann::ordered_json orders = nlohmann::ordered_json::array();
+  std::size_t taken = 0;
+  for (const llama::ordered_part& p : ordered.parts) {
+    taken += p.taken ? 1 : 0;
+    orders.push_back({{"name", p.name},
+                      {"before", p.before},
+                      {"after", p.after},
+                      {"error_before", p.error_before},
+                      {"error_after", p.error_after},
+                      {"taken", p.taken}});
+  }
+  if (!ordered.parts.empty())
+    std::printf("order: %zu of %zu parts in a new one, %.1f s\n", taken, ordered.parts.size(),
+                ordered.seconds);
+
   nlohmann::ordered_json linears = nlohmann::ordered_json::array(), blocks = linears;
   const llama::compress_report r = [&] {
     const std::size_t total = m.shape.layers * std::size(llama::block_linears);
@@ -160,9 +195,12 @@ int compress(settings& s) {
   if (s.training.end_to_end.tune.steps > 0) tuned = tune(s, m, ids, pool);
   if (tuned.interrupted) return stopped(s);
   char note[256];
-  std::snprintf(note, sizeof note, "%s %s density %g, %zu windows of %zu, seed %llu%s, e2e %llu",
+  std::snprintf(note, sizeof note, "%s %s density %g, %zu windows of %zu, seed %llu%s%s, e2e %llu",
                 s.pattern.c_str(), s.quantizer.c_str(), s.plan.options.density, s.plan.windows,
                 s.plan.context, static_cast<unsigned long long>(s.training.seed),
+                s.order == llama::reorder::none     ? ""
+                : s.order == llama::reorder::hidden ? ", order hidden"
+                                                    : ", order all",
                 s.training.bqpo ? ", bqpo" : "",
                 static_cast<unsigned long long>(s.training.end_to_end.tune.steps));
   llama::save(s.out, m, words, {{"quern.compress", note}}).value();
@@ -181,6 +219,8 @@ int compress(settings& s) {
                              {"calibration_tokens", r.tokens},
                              {"calibration_seconds", r.calibration_seconds},
                              {"seconds", watch.seconds()},
+                             {"order_seconds", ordered.seconds},
+                             {"orders", orders},
                              {"peak_memory", llama::peak_memory()},
                              {"blocks", blocks},
                              {"e2e", {{"steps", tuned.steps}, {"first", tuned.first}, {"last", tuned.last}}},

@@ -15,6 +15,7 @@
 #include <quern/compress/masked_least_squares.hpp>
 #include <quern/compress/obq.hpp>
 #include <quern/compress/obs.hpp>
+#include <quern/compress/order.hpp>
 #include <quern/compress/score.hpp>
 #include <quern/compress/select.hpp>
 #include <quern/dense/cholesky.hpp>

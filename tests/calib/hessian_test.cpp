@@ -70,6 +70,22 @@ TEST_CASE("the Hessian is the double loop, at every tile edge, on any number of 
   }
 }
 
+TEST_CASE("another order of the inputs is another order of rows and columns") {
+  rng g(13);
+  const dense_matrix x = random_matrix(20, 6, g);
+  hessian h(6);
+  h.add(x.view()).value();
+  const std::size_t order[] = {3, 0, 5, 1, 2, 4};
+  const hessian moved = h.in_order(order);
+  const auto m = h.matrix(), o = moved.matrix();
+  for (std::size_t i = 0; i < 6; ++i)
+    for (std::size_t j = 0; j < 6; ++j) CHECK(entry(o, i, j) == entry(m, order[i], order[j]));
+  CHECK(moved.count() == 20);
+  const std::size_t outside[] = {3, 0, 6, 1, 2, 4};
+  CHECK_THROWS_AS(h.in_order(outside), shape_error);
+  CHECK_THROWS_AS(h.in_order(std::span(order).first(5)), shape_error);
+}
+
 TEST_CASE("the factor inverts the damped Hessian") {
   rng g(12);
   for (const std::size_t cols : {1u, 2u, 65u}) {

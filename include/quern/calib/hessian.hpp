@@ -65,6 +65,22 @@ class hessian {
     count_ += other.count_;
   }
 
+  /// The moments of the same inputs in another order. @param order  [cols] the old place of each new input
+  /// @throws shape_error if it has another size, or names a place that there is not
+  hessian in_order(std::span<const std::size_t> order) const {
+    require(order.size() == cols(), "quern::hessian: the order has ", order.size(), " places for ", cols(),
+            " inputs; they must be equally many");
+    for (const std::size_t place : order)
+      require(place < cols(), "quern::hessian: the order names place ", place, " of ", cols(), " inputs");
+    hessian out(cols());
+    out.count_ = count_;
+    const auto at = [](std::size_t i) { return static_cast<Eigen::Index>(i); };
+    for (std::size_t r = 0; r < cols(); ++r)
+      for (std::size_t c = 0; c <= r; ++c)
+        out.sum_(at(r), at(c)) = sum_(at(std::max(order[r], order[c])), at(std::min(order[r], order[c])));
+    return out;
+  }
+
   /// H [cols x cols], symmetric, undamped; zero before anything was added.
   eigen_matrix<float> matrix() const {
     eigen_matrix<float> h = sum_.selfadjointView<Eigen::Lower>();
