@@ -16,12 +16,13 @@ QUERN_HD inline const std::byte* stream_of(const packed_view& w, stream s) {
 }
 
 /// A stretch of a stream that a warp stages in shared memory: items of `Bits` bits, up to `Items` of them from any
-/// first one. Copies are of 16 bytes at 16-byte boundaries of the stream, so up to `granule - 1` items before the
-/// first come along; streams are padded to 64 bytes, so the last copy stays inside.
+/// first one. Copies are of 16 bytes and begin at a 32-byte boundary of the stream, where a sector of memory does: from
+/// the middle of one, every request of a warp would touch one sector more. Up to `granule - 1` items before the first
+/// come along; streams are padded to 64 bytes, so the last copy stays inside.
 template <int Bits, int Items>
 struct staged_stream {
-  /// A power of two: the items after which a 16-byte boundary recurs.
-  static constexpr unsigned granule = Bits % 128 == 0 ? 1 : 128 / static_cast<unsigned>(Bits & -Bits);
+  /// A power of two: the items after which a 32-byte boundary recurs.
+  static constexpr unsigned granule = Bits % 256 == 0 ? 1 : 256 / static_cast<unsigned>(Bits & -Bits);
   static constexpr unsigned bytes = Bits == 0 ? 0 : (Items + granule - 1) * Bits / 8 / 16 * 16 + 16;
   /// Items before item @p first in what is staged.
   QUERN_HD static constexpr unsigned skew(std::size_t first) {
