@@ -56,7 +56,7 @@ def main():
               f"{mean('database') / 1e6:.1f} MB of {mean('predicted_database') / 1e6:.1f}.")
     if brute and searches:
         optimum = brute[0]["all"][0]
-        hits = [next((h[0] for h in f["history"] if abs(h[1] - optimum["fitness"]) < 1e-9), None) for f in searches]
+        hits = [next((h[0] for h in f["history"] if abs(h[1] - optimum["fitness"]) < 1e-6), None) for f in searches]
         print(f"\n### brute force\n\noptimum of {len(brute[0]['all'])}: {optimum['fitness']:.5f}; reached by "
               f"{sum(h is not None for h in hits)} of {len(hits)} searches, in generation "
               f"{', '.join(str(h) for h in hits)}")
