@@ -8,6 +8,7 @@
 #include <csignal>
 #include <filesystem>
 #include <llama/cli.hpp>
+#include <llama/compress_head.hpp>
 #include <llama/compress_model.hpp>
 #include <llama/load.hpp>
 #include <llama/order_model.hpp>
@@ -20,7 +21,7 @@ namespace {
 volatile std::sig_atomic_t interrupted = 0;
 
 struct settings {
-  std::string model, pattern = "group<16>", quantizer = "affine<4,16>", text, out, json;
+  std::string model, pattern = "group<16>", quantizer = "affine<4,16>", head, text, out, json;
   llama::compress_plan plan;
   llama::training_settings training;
   llama::reorder order = llama::reorder::none;
@@ -36,6 +37,9 @@ void add_options(CLI::App& app, settings& s) {
   app.add_option("model", s.model, "GGUF or safetensors file");
   app.add_option("--pattern", s.pattern, "sparsity pattern, for example group<16>, nm<2,4>, dense");
   app.add_option("--quantizer", s.quantizer, "for example affine<4,16>, affine<3,16,two_level>, real<f32>");
+  app.add_option(
+      "--head", s.head,
+      "quantizer of the head, and of the embedding where they are one; else both stay as they are");
   app.add_option("--density", o.density, "share that survives, where the pattern leaves it free")
       ->check(CLI::Range(0.0, 1.0));
   using quern::saliency;
@@ -126,6 +130,9 @@ int compress(settings& s) {
   s.plan.format = llama::find_format(s.pattern, s.quantizer);
   quern::require(s.plan.format != nullptr, "compress: ", s.pattern, " with ", s.quantizer,
                  " is not compiled into this program; --list shows what is");
+  const llama::format_ops* const head = s.head.empty() ? nullptr : llama::find_format("dense", s.head);
+  quern::require(s.head.empty() || head != nullptr, "compress: dense with ", s.head,
+                 " is not compiled into this program; --list shows what is");
   quern::require(!s.model.empty() && !s.text.empty() && !s.out.empty(),
                  "compress: a model, --text and -o are needed; see --help");
   quern::require(!s.training.resume || !s.training.checkpoint.empty(),
@@ -142,6 +149,11 @@ int compress(settings& s) {
   s.plan.checkpoint = s.training.checkpoint;
   s.plan.resume = s.training.resume && std::filesystem::exists(s.plan.checkpoint);
 
+  double head_error = 0;
+  if (head != nullptr) {
+    head_error = llama::compress_head(m, ids, *head, s.plan, pool).value();
+    std::printf("head: %s, %zu bytes, relative error %.5f\n", s.head.c_str(), m.head.bytes(), head_error);
+  }
   const llama::order_report ordered = [&] {
     std::optional<llama::progress> bar;
     return llama::order_model(m, ids, s.plan, s.order, pool,
@@ -178,6 +190,11 @@ int compress(settings& s) {
                              std::to_string(steps),
                          loss));
     };
+    s.plan.on_block = [&](std::size_t layer, const quern::bqpo_report& b) {
+      std::printf("blk %zu: loss %.5f, %.5f after training (epoch %zu, %zu steps)\n", layer, b.before,
+                  b.after, b.best_epoch, b.steps);
+      std::fflush(stdout);
+    };
     const auto progress = [&](const llama::compressed_linear& l) {
       at = std::max(at, l.layer * std::size(llama::block_linears)) + 1;
       bar.at(at);
@@ -195,9 +212,10 @@ int compress(settings& s) {
   if (s.training.end_to_end.tune.steps > 0) tuned = tune(s, m, ids, pool);
   if (tuned.interrupted) return stopped(s);
   char note[256];
-  std::snprintf(note, sizeof note, "%s %s density %g, %zu windows of %zu, seed %llu%s%s, e2e %llu",
-                s.pattern.c_str(), s.quantizer.c_str(), s.plan.options.density, s.plan.windows,
-                s.plan.context, static_cast<unsigned long long>(s.training.seed),
+  std::snprintf(note, sizeof note, "%s %s density %g, head %s, %zu windows of %zu, seed %llu%s%s, e2e %llu",
+                s.pattern.c_str(), s.quantizer.c_str(), s.plan.options.density,
+                head != nullptr ? s.head.c_str() : "as it was", s.plan.windows, s.plan.context,
+                static_cast<unsigned long long>(s.training.seed),
                 s.order == llama::reorder::none     ? ""
                 : s.order == llama::reorder::hidden ? ", order hidden"
                                                     : ", order all",
@@ -215,6 +233,8 @@ int compress(settings& s) {
                              {"density", s.plan.options.density},
                              {"bits_per_weight", r.bits_per_weight()},
                              {"mean_error", r.mean_error()},
+                             {"head", s.head},
+                             {"head_error", head_error},
                              {"weight_bytes", m.bytes()},
                              {"calibration_tokens", r.tokens},
                              {"calibration_seconds", r.calibration_seconds},

@@ -17,12 +17,14 @@ std::string name_of(std::size_t layer, std::size_t i) {
 /// Everything that the result depends on, so that a checkpoint of another run is refused instead of continued.
 std::string fingerprint(const compress_plan& plan, const model& m, std::span<const std::int32_t> ids) {
   std::uint64_t weights = hash_seed;
+  const auto add = [&](const linear& w) {
+    std::vector<float> first(w.cols());
+    w.row(0, first);
+    weights = hash(weights, first.data(), first.size() * sizeof(float));
+  };
   for (const block& b : m.blocks)
-    for (const named_linear& l : block_linears) {
-      std::vector<float> first((b.*l.weight).cols());
-      (b.*l.weight).row(0, first);
-      weights = hash(weights, first.data(), first.size() * sizeof(float));
-    }
+    for (const named_linear& l : block_linears) add(b.*l.weight);
+  add(m.embedding);
   const quern::compress_options& o = plan.options;
   char text[1024];
   int n = std::snprintf(

@@ -191,6 +191,7 @@ quern::result<compress_report> compress_model(model& m, std::span<const std::int
         if (!trained)
           return quern::error("llama::compress_model: ", trained.error().what(), "; ", saved.last_good());
         report.blocks.push_back(*trained);
+        if (plan.on_block) plan.on_block(layer, *trained);
       }
       if (const auto ok = saved.add(b, layer, report); !ok) return ok.error();
     }

@@ -41,6 +41,8 @@ struct compress_plan {
   bool resume = false;
   /// Sees the training: layer, step, steps, loss per position.
   std::function<void(std::size_t, std::size_t, std::size_t, double)> on_step = {};
+  /// Sees what the training made of every layer.
+  std::function<void(std::size_t, const quern::bqpo_report&)> on_block = {};
 };
 
 /// The calibration text of a seed: @p windows of the whole windows of @p context tokens in @p ids, drawn without

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <limits>
+#include <llama/compress_head.hpp>
 #include <llama/compress_model.hpp>
 #include <llama/packed.hpp>
 #include <llama/tiny_model.hpp>
@@ -127,4 +128,41 @@ TEST_CASE("bad input is an error that says where; a stop is a stop") {
       compress_model(m, ids, plan, pool, [](const compressed_linear&) { return false; }).value();
   CHECK(stopped.interrupted);
   CHECK(stopped.linears.size() == 1);
+}
+
+TEST_CASE("a compressed head is the embedding's codes, and fits the hidden states better than rounding does") {
+  quern::thread_pool pool(2);
+  const auto ids = random_ids(128);
+  const format_ops& format = *find_format("dense", "affine<4,16>");
+  compress_plan plan = plan_of("group<16>", "affine<4,16>");
+  const auto lost = [&](quern::rounding round) {
+    model m = random_model(96);
+    plan.options.round = round;
+    const double error = compress_head(m, ids, format, plan, pool).value();
+    REQUIRE(packed_of(m.head) != nullptr);
+    CHECK(packed_of(m.head)->format == &format);
+    CHECK(values(m.head) == values(m.embedding));
+    CHECK(packed_of(m.blocks[0].attn_q) == nullptr);
+    return error;
+  };
+  const double rounded = lost(quern::rounding::rtn), fitted = lost(quern::rounding::gptq);
+  CHECK(fitted > 0);
+  CHECK(fitted < rounded);
+  CHECK(rounded < 0.02);
+
+  model apart = random_model(96);
+  apart.shape.tied = false;
+  const auto embedding = values(apart.embedding);
+  compress_head(apart, ids, format, plan, pool).value();
+  CHECK(values(apart.embedding) == embedding);
+  CHECK(values(apart.head) != embedding);
+
+  model m = random_model(96);
+  const auto few = compress_head(m, std::span(ids).first(127), format, plan, pool);
+  REQUIRE_FALSE(few);
+  CHECK(std::string(few.error().what()).find("127 tokens") != std::string::npos);
+  m.output_norm[3] = std::numeric_limits<float>::quiet_NaN();
+  const auto broken = compress_head(m, ids, format, plan, pool);
+  REQUIRE_FALSE(broken);
+  CHECK(std::string(broken.error().what()).find("input 3 of position 0") != std::string::npos);
 }
