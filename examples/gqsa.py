@@ -127,7 +127,7 @@ def main():
     p.add_argument("--only", nargs="*", help="names of formats; default all")
     p.add_argument("--start", nargs="*", default=["plain"], choices=["plain", "repaired"],
                    help="one-shot without or with compensation (OBS, masked least squares, GPTQ)")
-    p.add_argument("--stage1", default="--epochs 3 --batch 2 --rate-weight 0.015 --pull 0.8")
+    p.add_argument("--stage1", default="--epochs 3 --batch 2")
     p.add_argument("--stage2", default="--e2e 60")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--table", action="store_true", help="only print the table")

@@ -18,8 +18,9 @@ namespace llama {
 struct block_training_options {
   quern::bqpo_options bqpo = {};
   bool halves = false;  ///< attention and MLP apart, each with a target of its own
-  /// Before training, weights move towards the dense ones by this share of what their codes allow, 0 .. below 1.
-  float pull = 0.0f;
+  /// Before training, weights move towards the dense ones by this share of what their codes allow, 0 .. below 1. Two
+  /// bits of SmolLM2, 90 steps: block 0 comes from .0274 to .0214 without and to .0187 with it, block 2 to .0243, .0200.
+  float pull = 0.8f;
   friend bool operator==(const block_training_options&, const block_training_options&) = default;
 };
 

@@ -26,8 +26,10 @@ struct bqpo_options {
   std::size_t batch = 4;       ///< sequences per step
   std::size_t lanes = 2;       ///< gradient buffers; the result depends on it, not on the number of threads
   std::size_t validation = 8;  ///< the last sequences, held back: the best epoch by their loss is kept
-  std::size_t patience = 1;    ///< epochs in a row without a better one before training ends; at least 1
-  training_rates rates{.weight = 0.02f, .scale = 0.004f, .zero = 0.02f, .row_scale = 0.002f};
+  /// Epochs in a row without a better one before training ends; at least 1. The rates are highest at the start, and
+  /// codes flip: the first epoch may well end above the start, the last one of the cosine below it.
+  std::size_t patience = 3;
+  training_rates rates{.weight = 0.015f, .scale = 0.004f, .zero = 0.02f, .row_scale = 0.002f};
   float floor = 0.05f;  ///< share of the rates at the end of the cosine
   float clip = 1.0f;    ///< largest norm of the gradient
   block_loss loss = block_loss::relative;
