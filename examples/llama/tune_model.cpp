@@ -154,10 +154,11 @@ class tune_worker {
   std::vector<std::int32_t> targets_;
 };
 
-std::string fingerprint(const tuned_linears& tuned, std::span<const std::int32_t> ids,
+std::string fingerprint(const model& m, const tuned_linears& tuned, std::span<const std::int32_t> ids,
                         const tune_plan& plan) {
-  std::uint64_t start = hash_seed;
-  std::vector<float> row;
+  std::vector<float> row(m.head.cols());
+  m.head.row(0, row);
+  std::uint64_t start = hash(hash_seed, row.data(), row.size() * sizeof(float));
   for (const quern::trained_weight& w : tuned.weights) {
     const auto first = w.values(quern::trained::weight).first(w.cols());
     start = hash(start, first.data(), first.size_bytes());
@@ -252,7 +253,7 @@ quern::result<tune_report> tune_model(
   tuned_linears tuned(m);
   if (tuned.weights.empty())
     return quern::error("llama::tune_model: no linear is packed; compress the model first");
-  const std::string run = fingerprint(tuned, ids, plan);
+  const std::string run = fingerprint(m, tuned, ids, plan);
   quern::scale_tuner tuner(tuned.weights, plan.tune);
   if (plan.resume)
     if (const auto ok = load_state(tuner, run, plan.checkpoint, plan.tune.steps); !ok) return ok.error();

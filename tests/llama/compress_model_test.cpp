@@ -130,7 +130,8 @@ TEST_CASE("bad input is an error that says where; a stop is a stop") {
   CHECK(stopped.linears.size() == 1);
 }
 
-TEST_CASE("a compressed head is the embedding's codes, and fits the hidden states better than rounding does") {
+TEST_CASE(
+    "a compressed head is the embedding's codes, and fits the hidden states better than rounding does") {
   quern::thread_pool pool(2);
   const auto ids = random_ids(128);
   const format_ops& format = *find_format("dense", "affine<4,16>");

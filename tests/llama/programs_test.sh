@@ -167,6 +167,7 @@ if [ -x "$programs/compress" ]; then
   bad 'absent' compress model.safetensors --text absent -o out
   bad 'window|tokens' compress model.safetensors --text short --windows 2 --context 64 -o out
   bad 'absent/out' compress model.safetensors --text text --windows 2 --context 32 -o absent/out
+  bad 'affine<4,999>' compress model.safetensors "${c[@]}" --head 'affine<4,999>'
   bad 'density' compress model.safetensors "${c[@]}" --density 1.5
   bad 'order' compress model.safetensors "${c[@]}" --order rows
   [ -z "$python" ] || bad 'row 1 column 1' compress nan "${c[@]}"
@@ -174,6 +175,9 @@ if [ -x "$programs/compress" ]; then
   good perplexity small.safetensors --text text --context 32 --windows 4 --json small.json
   is_json small.json '0 < d["nll"] < 7 and d["weight_bytes"] < json.load(open("perplexity.json"))["weight_bytes"]'
   good generate small.safetensors --prompt 'In the' -n 4
+  good compress model.safetensors --text text --windows 2 --context 32 --head 'affine<4,16>' -o head.safetensors
+  good perplexity head.safetensors --text text --context 32 --windows 4 --json head.json
+  is_json head.json '0 < d["nll"] < 7 and d["weight_bytes"] < json.load(open("small.json"))["weight_bytes"]'
   good compress model.safetensors --text text --windows 2 --context 32 --pattern 'bsr<16,16>' --order all \
     -o ordered.safetensors --json ordered.json
   is_json ordered.json 'len(d["orders"]) == 3 and all(o["taken"] == (o["error_after"] < o["error_before"]) for o in d["orders"])'
