@@ -149,11 +149,6 @@ int compress(settings& s) {
   s.plan.checkpoint = s.training.checkpoint;
   s.plan.resume = s.training.resume && std::filesystem::exists(s.plan.checkpoint);
 
-  double head_error = 0;
-  if (head != nullptr) {
-    head_error = llama::compress_head(m, ids, *head, s.plan, pool).value();
-    std::printf("head: %s, %zu bytes, relative error %.5f\n", s.head.c_str(), m.head.bytes(), head_error);
-  }
   const llama::order_report ordered = [&] {
     std::optional<llama::progress> bar;
     return llama::order_model(m, ids, s.plan, s.order, pool,
@@ -165,6 +160,11 @@ int compress(settings& s) {
         .value();
   }();
   if (ordered.interrupted) return stopped(s);
+  double head_error = 0;  // after the order, whose columns a packed embedding could not follow
+  if (head != nullptr) {
+    head_error = llama::compress_head(m, ids, *head, s.plan, pool).value();
+    std::printf("head: %s, %zu bytes, relative error %.5f\n", s.head.c_str(), m.head.bytes(), head_error);
+  }
   nlohmann::ordered_json orders = nlohmann::ordered_json::array();
   std::size_t taken = 0;
   for (const llama::ordered_part& p : ordered.parts) {

@@ -179,7 +179,7 @@ if [ -x "$programs/compress" ]; then
   good perplexity head.safetensors --text text --context 32 --windows 4 --json head.json
   is_json head.json '0 < d["nll"] < 7 and d["weight_bytes"] < json.load(open("small.json"))["weight_bytes"]'
   good compress model.safetensors --text text --windows 2 --context 32 --pattern 'bsr<16,16>' --order all \
-    -o ordered.safetensors --json ordered.json
+    --head 'affine<4,16>' -o ordered.safetensors --json ordered.json
   is_json ordered.json 'len(d["orders"]) == 3 and all(o["taken"] == (o["error_after"] < o["error_before"]) for o in d["orders"])'
   good perplexity ordered.safetensors --text text --context 32 --windows 4
 fi
