@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <llama/calibration_text.hpp>
 #include <llama/compress_head.hpp>
 #include <llama/packed.hpp>
 #include <quern/calib/hessian.hpp>
@@ -11,9 +12,8 @@ quern::result<double> compress_head(model& m, std::span<const std::int32_t> ids,
                                     const compress_plan& plan, quern::thread_pool& pool) {
   const auto failed = [](const auto&... why) { return quern::error("llama::compress_head: ", why...); };
   const std::size_t n = plan.context;
-  if (n == 0 || n > m.shape.context || plan.windows == 0 || ids.size() / n < plan.windows)
-    return failed("the calibration text has ", ids.size(), " tokens; ", plan.windows, " windows of ", n,
-                  " (at most ", m.shape.context, ") are asked for: take a longer text or fewer windows");
+  if (const auto ok = check_calibration("llama::compress_head", m.shape, ids.size(), n, plan.windows); !ok)
+    return ok.error();
   quern::hessian moments(m.shape.width);
   session run(m, n, pool, activation::f32);
   for (std::size_t i = 0; i < plan.windows; ++i) {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <llama/block_checkpoint.hpp>
 #include <llama/calibrate.hpp>
+#include <llama/calibration_text.hpp>
 #include <llama/compress_model.hpp>
 #include <llama/packed.hpp>
 #include <llama/slorb_linear.hpp>
@@ -119,10 +120,8 @@ quern::result<compress_report> compress_model(model& m, std::span<const std::int
     if (!m.blocks[l].has_attn() || !m.blocks[l].has_ffn())
       return quern::error("llama::compress_model: a half of blk.", l,
                           " is dropped; training, dense targets and checkpoints are for whole models");
-  if (n == 0 || n > m.shape.context || plan.windows == 0 || ids.size() / n < plan.windows)
-    return quern::error("llama::compress_model: the calibration text has ", ids.size(), " tokens; ",
-                        plan.windows, " windows of ", n, " (at most ", m.shape.context,
-                        ") are asked for: take a longer text or fewer windows");
+  if (const auto ok = check_calibration("llama::compress_model", m.shape, ids.size(), n, plan.windows); !ok)
+    return ok.error();
   std::regex keep;
   try {
     keep = std::regex(plan.keep_dense);

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <filesystem>
 #include <llama/calibrate.hpp>
+#include <llama/calibration_text.hpp>
 #include <llama/catalogue.hpp>
 #include <llama/level_db.hpp>
 #include <llama/packed.hpp>
@@ -240,10 +241,8 @@ result<level_db> level_db::make(const model& m, std::span<const std::int32_t> id
   if (!described) return described.error();
   std::vector<linear_levels> linears = std::move(*described);
   const std::size_t n = plan.context, width = m.shape.width;
-  if (n == 0 || n > m.shape.context || plan.windows == 0 || ids.size() / n < plan.windows)
-    return error("llama::level_db: the calibration text has ", ids.size(), " tokens; ", plan.windows,
-                 " windows of ", n, " (at most ", m.shape.context,
-                 ") are asked for: take a longer text or fewer windows");
+  if (const auto ok = check_calibration("llama::level_db", m.shape, ids.size(), n, plan.windows); !ok)
+    return ok.error();
   std::error_code problem;
   std::filesystem::create_directories(folder, problem);
   if (problem) return io_error("llama::level_db: '", folder, "' cannot be made: ", problem.message());

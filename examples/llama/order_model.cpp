@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <chrono>
 #include <llama/calibrate.hpp>
+#include <llama/calibration_text.hpp>
 #include <llama/catalogue.hpp>
 #include <llama/order_model.hpp>
 #include <llama/packed.hpp>
@@ -282,11 +283,10 @@ quern::result<order_report> order_model(model& m, std::span<const std::int32_t> 
   order_report report;
   if (what == reorder::none) return report;
   if (plan.format == nullptr) return quern::error("llama::order_model: the plan names no format");
-  if (plan.context == 0 || plan.context > m.shape.context || plan.windows == 0 ||
-      ids.size() / plan.context < plan.windows)
-    return quern::error("llama::order_model: the calibration text has ", ids.size(), " tokens; ",
-                        plan.windows, " windows of ", plan.context, " (at most ", m.shape.context,
-                        ") are asked for: take a longer text or fewer windows");
+  if (const auto ok =
+          check_calibration("llama::order_model", m.shape, ids.size(), plan.context, plan.windows);
+      !ok)
+    return ok.error();
   for (const block& b : m.blocks)
     for (const named_linear& l : block_linears)
       if (b.*l.weight && slorb_of(b.*l.weight) != nullptr)
