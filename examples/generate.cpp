@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   app.add_option("--seed", options.seed);
   app.add_flag("--packed", load.packed, "keep the codes of a GGUF file instead of making fp32 of them");
   llama::add_activations(app, load.activations);
+  llama::add_mapped(app, load.copied);
   app.add_flag("--ids", ids_only, "print ids instead of text");
   app.add_option("--threads", threads, "0: all cores");
   app.add_option("--json", json, "file for text, ids and figures");

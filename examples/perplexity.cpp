@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   app.add_option("--windows", options.windows, "windows from the start of the text; 0: all");
   app.add_flag("--packed", load.packed, "keep the codes of a GGUF file instead of making fp32 of them");
   llama::add_activations(app, load.activations);
+  llama::add_mapped(app, load.copied);
   app.add_option("--threads", threads, "0: all cores");
   app.add_option("--json", json, "file for the figures");
   return llama::run(app, argc, argv, [&] {

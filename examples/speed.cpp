@@ -134,6 +134,7 @@ int main(int argc, char** argv) {
   app.add_option("--repeat", s.repeat, "runs of each")->check(CLI::PositiveNumber);
   app.add_option("--threads", s.threads, "one or more numbers of threads");
   llama::add_activations(app, s.load.activations);
+  llama::add_mapped(app, s.load.copied);
   app.add_option("--json", s.json, "file for the times");
   return llama::run(app, argc, argv, [&] { return speed(s); });
 }

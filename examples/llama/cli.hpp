@@ -53,6 +53,14 @@ inline void add_activations(CLI::App& app, activation& value) {
                  "int8_token; weights without a kernel for it take f32")
       ->transform(CLI::CheckedTransformer(kinds).description("NAME"));
 }
+/// --mapped, for programs that run a model for long: load_options::copied.
+inline void add_mapped(CLI::App& app, bool& copied) {
+  copied = true;
+  app.add_flag(
+      "!--mapped", copied,
+      "use packed weights where the file is mapped: opens at once and takes no memory of its own; else "
+      "they are copied into huge pages, which multiply faster");
+}
 /// The name of one.
 inline const char* name_of(activation kind) {
   for (const auto& a : activation_names)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <bit>
 #include <charconv>
 #include <cmath>
@@ -11,6 +12,8 @@
 #include <llama/packed.hpp>
 #include <llama/slorb_linear.hpp>
 #include <memory>
+#include <optional>
+#include <quern/core/buffer.hpp>
 #include <quern/core/half.hpp>
 #include <quern/io/checkpoint.hpp>
 #include <quern/io/gguf.hpp>
@@ -233,11 +236,36 @@ result<std::vector<float>> floats_of(const quern::safetensors_file& file, const 
   return out;
 }
 
-result<model> load_safetensors(const std::string& path) {
-  auto opened = quern::safetensors_file::open(path);
+using shared_file = std::shared_ptr<const quern::safetensors_file>;
+
+/// The file, mapped or, if it has packed matrices, copied.
+result<shared_file> open_safetensors(const std::string& path, bool copied) {
+  auto in_place = quern::safetensors_file::open(path);
+  if (!in_place) return in_place.error();
+  const auto entries = in_place->metadata();
+  const bool packed = std::any_of(entries.begin(), entries.end(),
+                                  [](const auto& e) { return e.first.starts_with(quern::packed_key); });
+  if (!copied || !packed) return std::make_shared<const quern::safetensors_file>(std::move(*in_place));
+  const auto mapped = quern::mapped_file::open(path);
+  if (!mapped) return mapped.error();
+  struct copy {
+    explicit copy(std::span<const std::byte> from) : bytes(from.size()) {
+      std::copy(from.begin(), from.end(), bytes.data());
+    }
+    quern::buffer bytes;
+    std::optional<quern::safetensors_file> file;
+  };
+  const auto out = std::make_shared<copy>(mapped->bytes());
+  auto parsed = quern::safetensors_file::parse({out->bytes.data(), out->bytes.size()}, path);
+  if (!parsed) return parsed.error();
+  out->file = std::move(*parsed);
+  return shared_file(out, &*out->file);
+}
+
+result<model> load_safetensors(const std::string& path, bool copied) {
+  const auto opened = open_safetensors(path, copied);
   if (!opened) return opened.error();
-  // Packed matrices are used where they are mapped: every one of them keeps the file.
-  const auto file = std::make_shared<const quern::safetensors_file>(std::move(*opened));
+  const shared_file file = *opened;  // every packed matrix keeps it
   const auto c = read_config(*file, path);
   if (!c) return c.error();
   reader read;
@@ -287,7 +315,7 @@ std::string shortest(T value) {
 result<model> load(const std::string& path, quern::thread_pool& pool, const load_options& options) {
   const auto gguf = is_gguf(path);
   if (!gguf) return gguf.error();
-  auto m = *gguf ? load_gguf(path, pool, options) : load_safetensors(path);
+  auto m = *gguf ? load_gguf(path, pool, options) : load_safetensors(path, options.copied);
   if (m) m->activations = options.activations;
   return m;
 }

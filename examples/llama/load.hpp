@@ -24,12 +24,16 @@ struct load_options {
   bool packed = false;
   /// What the packed linears of the model multiply with: model::activations.
   activation activations = activation::int8;
+  /// Packed matrices of a safetensors file are copied into huge pages first, where the system has some to give;
+  /// else they are used where they are mapped. For models that run long.
+  bool copied = false;
 };
 
 /// Reads a model: GGUF files of architecture `llama` with any type that quern::dequantize knows, safetensors
 /// files with F32, F16 or BF16 tensors or packed matrices under GGUF's names and the config in `__metadata__`
-/// under GGUF's keys. Packed matrices of a safetensors file are used where they are mapped. Side weights
-/// ("blk.0.attn_q.weight.slorb", with `quern.slorb.group` in the metadata) are multiplied with their matrix.
+/// under GGUF's keys. Packed matrices of a safetensors file are used where they are mapped, or in a copy of
+/// the file (load_options::copied). Side weights ("blk.0.attn_q.weight.slorb", with `quern.slorb.group` in the
+/// metadata) are multiplied with their matrix.
 /// @returns io_error that names file, key or tensor, and what to do
 quern::result<model> load(const std::string& path, quern::thread_pool& pool,
                           const load_options& options = {});

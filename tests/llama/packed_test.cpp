@@ -108,6 +108,7 @@ TEST_CASE("a packed model: file bytes are header and streams, and the mapped fil
     CHECK(std::filesystem::file_size(path) == 8 + header + packed_bytes + 2 * dense_values);
 
     const llama::model again = llama::load(path, pool).value();
+    const llama::model copy = llama::load(path, pool, {.copied = true}).value();
     CHECK(again.bytes() == m.bytes());
     for (std::size_t l = 0; l < shape.layers; ++l)
       for (const auto& linear : llama::block_linears) {
@@ -125,6 +126,10 @@ TEST_CASE("a packed model: file bytes are header and streams, and the mapped fil
       CHECK(logits(again, pool, kind) == expected);
       CHECK(logits(m, pool, kind) == expected);
     }
+    // A copy does not need the file any more; reading the mapped one would now end the program.
+    std::filesystem::resize_file(path, 0);
+    CHECK(copy.bytes() == m.bytes());
+    CHECK(logits(copy, pool, llama::activation::int8) == logits(m, serial, llama::activation::int8));
   }
   std::filesystem::remove_all(folder);
 }
