@@ -240,25 +240,29 @@ using shared_file = std::shared_ptr<const quern::safetensors_file>;
 
 /// The file, mapped or, if it has packed matrices, copied.
 result<shared_file> open_safetensors(const std::string& path, bool copied) {
-  auto in_place = quern::safetensors_file::open(path);
-  if (!in_place) return in_place.error();
-  const auto entries = in_place->metadata();
-  const bool packed = std::any_of(entries.begin(), entries.end(),
-                                  [](const auto& e) { return e.first.starts_with(quern::packed_key); });
-  if (!copied || !packed) return std::make_shared<const quern::safetensors_file>(std::move(*in_place));
-  const auto mapped = quern::mapped_file::open(path);
-  if (!mapped) return mapped.error();
-  struct copy {
-    explicit copy(std::span<const std::byte> from) : bytes(from.size()) {
-      std::copy(from.begin(), from.end(), bytes.data());
-    }
-    quern::buffer bytes;
+  struct holder {
+    quern::mapped_file mapped;
+    quern::buffer copy;
     std::optional<quern::safetensors_file> file;
   };
-  const auto out = std::make_shared<copy>(mapped->bytes());
-  auto parsed = quern::safetensors_file::parse({out->bytes.data(), out->bytes.size()}, path);
-  if (!parsed) return parsed.error();
-  out->file = std::move(*parsed);
+  auto mapped = quern::mapped_file::open(path);
+  if (!mapped) return mapped.error();
+  const auto bytes = mapped->bytes();
+  auto file = quern::safetensors_file::parse(bytes, path);
+  if (!file) return file.error();
+  const auto out = std::make_shared<holder>();
+  const auto entries = file->metadata();
+  if (copied && std::any_of(entries.begin(), entries.end(),
+                            [](const auto& e) { return e.first.starts_with(quern::packed_key); })) {
+    out->copy = quern::buffer(bytes.size());
+    std::copy(bytes.begin(), bytes.end(), out->copy.data());
+    auto again = quern::safetensors_file::parse({out->copy.data(), out->copy.size()}, path);
+    if (!again) return again.error();
+    out->file = std::move(*again);
+  } else {
+    out->mapped = std::move(*mapped);
+    out->file = std::move(*file);
+  }
   return shared_file(out, &*out->file);
 }
 

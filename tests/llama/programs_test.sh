@@ -174,6 +174,8 @@ if [ -x "$programs/compress" ]; then
   good compress model.safetensors --text text --windows 2 --context 32 -o small.safetensors
   good perplexity small.safetensors --text text --context 32 --windows 4 --json small.json
   is_json small.json '0 < d["nll"] < 7 and d["weight_bytes"] < json.load(open("perplexity.json"))["weight_bytes"]'
+  good perplexity small.safetensors --text text --context 32 --windows 4 --mapped --json mapped.json
+  is_json mapped.json 'd["nll"] == json.load(open("small.json"))["nll"]'
   good generate small.safetensors --prompt 'In the' -n 4
   good compress model.safetensors --text text --windows 2 --context 32 --head 'affine<4,16>' -o head.safetensors
   good perplexity head.safetensors --text text --context 32 --windows 4 --json head.json
