@@ -26,6 +26,7 @@ contenders.json:
 
 format     `benchmark`: Google Benchmark, JSON or console, real time; /N<rows>/K<cols>/M<batch>[/T<threads>] of a name
            is its case. `driver`: lines "<name> bpw <b> t<threads> <rows>x<cols> M=<batch> .. med <time> us ..".
+           `speed`: the lines of examples/speed. `llama-bench`: those of llama.cpp's llama-bench -o jsonl.
 pattern    instead of a format: a regular expression, searched in every line of the standard output. Group `time` is
            the time and `name`, if there, names the row; `unit` (ns, us, ms, s) may be a group or a key beside the
            pattern, else it is us; every other group belongs to the case.
@@ -58,6 +59,10 @@ FORMATS = {
     "benchmark": r"^(?P<name>\S+?)(?:/N(?P<rows>\d+)/K(?P<cols>\d+)/M(?P<batch>\d+))?" + OPTIONS +
                  r"(?:/(?:T|threads:)(?P<threads>\d+))?" + OPTIONS +
                  r"(?:_(?P<aggregate>mean|median|stddev|cv))?\s+(?P<time>\d[\d.e+-]*)\s+(?P<unit>[num]?s)(?=\s|$)",
+    "speed": r"^(?P<name>\S+) threads (?P<threads>\d+) prompt (?P<prompt>\d+) tokens (?P<tokens>\d+) "
+             r".*: (?P<time>[\d.]+) (?P<unit>ms),",
+    "llama-bench": r'"n_threads": (?P<threads>\d+).*"n_prompt": (?P<prompt>\d+), "n_gen": (?P<tokens>\d+)'
+                   r'.*"avg_(?P<unit>ns)": (?P<time>\d+)',
 }
 
 
@@ -325,6 +330,11 @@ def self_test():
            [("p: a", of_a, 500.0), ("p: a", of_a, 250.0), ("p: b", {}, 2000.0)])
     expect("pattern", read("x\npp512 t2 1500000\n", pattern=r"^pp(?P<batch>\d+) t(?P<threads>\d+) (?P<time>\d+)",
                            unit="ns"), [("p", {"batch": "512", "threads": "2"}, 1500.0)])
+    of_model = {"threads": "2", "prompt": "0", "tokens": "128"}
+    expect("speed", read("dense_affine<4,32> threads 2 prompt 0 tokens 128 weights 9 bytes: 1.500 ms, 85333.3 tokens/s\n",
+                         format="speed"), [("p: dense_affine<4,32>", of_model, 1500.0)])
+    expect("llama-bench", read('{"n_batch": 9, "n_threads": 2, "n_prompt": 0, "n_gen": 128, "avg_ns": 1500000}\n',
+                               format="llama-bench"), [("p", of_model, 1500.0)])
     refused("no time", "no time", lambda: read("nothing\n", format="driver"))
     refused("a time of 0", "time of 0", lambda: read("t 0\n", pattern=r"t (?P<time>\d+)"))
     refused("a reference of two rows", "2 rows", lambda: reference_row({n: [{"contender": "p"}] for n in "ab"}, "p"))
