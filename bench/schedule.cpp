@@ -8,6 +8,7 @@
 // the product takes where every thread has a core to itself, and the figure to read on a machine that is shared. The
 // others are those of product.hpp.
 #include <algorithm>
+#include <bit>
 
 #include "product.hpp"
 
@@ -84,20 +85,27 @@ void scheduled(benchmark::State& state, shape s, bool even, bool by_rows) {
   }
   state.counters["longest"] = longest;
   state.counters["shortest"] = shortest;
+  using l = layout<pattern, quantizer>;
   const work_split<pattern, quantizer> work(w.view());
-  const std::size_t tiles = layout<pattern, quantizer>::tiles(s.rows);
-  std::size_t most = 0;
+  const std::size_t tiles = l::tiles(s.rows);
+  std::size_t most = 0, all = 0;
   for (std::size_t t = 0; t < s.threads; ++t) {
     const auto tile = [&](std::size_t i) {
       return by_rows ? part_begin(tiles, s.threads, i) : work.tile(part_begin(work.size(), s.threads, i));
     };
-    // Slots of a tile, and one for writing it: the unit of work_split.
-    std::size_t units = 0;
+    // Slots that run: in a window as many as the fullest of 16 rows has.
+    std::size_t slots = 0;
     for (std::size_t i = tile(t); i < tile(t + 1); ++i)
-      units += (w.view().begin(i + 1) - w.view().begin(i)) / lanes + 1;
-    most = std::max(most, units);
+      for (std::size_t window = 0; window < l::mask_windows(s.cols); ++window) {
+        int fullest = 0;
+        for (std::size_t row = 0; row < lanes; ++row)
+          fullest = std::max(fullest, std::popcount(w.view().mask(i, window, row)));
+        slots += static_cast<std::size_t>(fullest);
+      }
+    most = std::max(most, slots);
+    all += slots;
   }
-  state.counters["busiest"] = static_cast<double>(most) / static_cast<double>(work.size());
+  state.counters["busiest"] = static_cast<double>(most) / static_cast<double>(all);
 }
 
 }  // namespace
