@@ -65,7 +65,9 @@ brute() {  # SEED; the optimum of 70 * 70 subsets, and searches that stop after 
     one brute "$1" "$mini" "${text[@]}" --ffn 4 --brute-force 5000
     one brute_more "$1" "$mini" "${text[@]}" --ffn 5 --brute-force 5000
   fi
-  one brute_search "$1" "$mini" "${text[@]}" --ffn 4 --generations 20 --offspring 32 --survivors 2,1 --tokens 2048,8192
+  local short=(--ffn 4 --generations 20 --offspring 32 --tokens 2048,8192)
+  one brute_search "$1" "$mini" "${text[@]}" "${short[@]}" --survivors 2,1
+  one brute_pair "$1" "$mini" "${text[@]}" "${short[@]}" --survivors 4,2
 }
 export -f embedded brute
 export here mini

@@ -32,7 +32,7 @@ def main():
         with open(path, encoding="utf-8") as f:
             runs[os.path.basename(path).rsplit(".", 2)[0]].append(json.load(f))
     brute = runs.pop("brute", None)
-    searches = runs.pop("brute_search", [])
+    searches = {name: runs.pop(name) for name in ("brute_search", "brute_pair") if name in runs}
     more = runs.pop("brute_more", None)
     for name, found in runs.items():
         print(f"\n### {name}, {len(found)} seed{'s' * (len(found) > 1)}\n")
@@ -54,10 +54,10 @@ def main():
               f"{mean('share_in_linears'):.0%} of the time in linears, {mean('share_of_halves_run'):.0%} of the halves run; "
               f"memory {mean('memory') / 1e6:.1f} MB of {mean('predicted_memory') / 1e6:.1f} predicted, levels "
               f"{mean('database') / 1e6:.1f} MB of {mean('predicted_database') / 1e6:.1f}.")
-    if brute and searches:
+    for name, found in searches.items() if brute else ():
         optimum = brute[0]["all"][0]
-        hits = [next((h[0] for h in f["history"] if abs(h[1] - optimum["fitness"]) < 1e-6), None) for f in searches]
-        print(f"\n### brute force\n\noptimum of {len(brute[0]['all'])}: {optimum['fitness']:.5f}; reached by "
+        hits = [next((h[0] for h in f["history"] if abs(h[1] - optimum["fitness"]) < 1e-6), None) for f in found]
+        print(f"\n### {name}\n\noptimum of {len(brute[0]['all'])}: {optimum['fitness']:.5f}; reached by "
               f"{sum(h is not None for h in hits)} of {len(hits)} searches, in generation "
               f"{', '.join(str(h) for h in hits)}")
     if brute and more:

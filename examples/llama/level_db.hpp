@@ -18,7 +18,7 @@ namespace llama {
 
 /// How one level of every linear is made.
 struct level_recipe {
-  std::string name;  ///< "3" bits, "-2" steps of sparsity, "nm<2,4>": unique in its plan
+  std::string name;  ///< "3" bits, "-2" steps of sparsity, "4 nm<2,4>": unique in its plan
   std::string pattern, quantizer;
   /// Patterns of free density: the share that survives, and how many weights fewer than that share of this linear.
   /// Counting weights makes a step cost the same in layers of every size (EvoPress, prune.py).
@@ -31,7 +31,8 @@ std::vector<level_recipe> bit_recipes(int low, int high, const std::string& run 
 /// 2 * @p steps + 1 densities around @p density, @p delta weights apart. @param pattern  bitmap or group<16>
 std::vector<level_recipe> density_recipes(const std::string& pattern, double density, std::int64_t delta,
                                           int steps);
-/// What the joint search chooses among: bit_recipes(2, 8), 2:4, and groups of 16 at 2 of 4 and 3 of 4, with 4 bits.
+/// What the joint search chooses among: bit_recipes(2, 8), and 2:4 and groups of 16 at 2 of 4 and 3 of 4 with 2, 3 and
+/// 4 bits.
 std::vector<level_recipe> joint_recipes();
 
 struct level_plan {

@@ -290,7 +290,7 @@ std::string as_tensor_types(const search_task& task, const genome& g) {
     if (!quern::is_open(task.space, g, u)) continue;
     const std::string& label = task.table[u].levels[g[u]].label;
     if (label == "kept" || label == "dropped") continue;
-    const int bits = label.find('<') != std::string::npos ? 4 : std::atoi(label.c_str());
+    const int bits = std::atoi(label.c_str());  // "4", "4 nm<2,4>": llama.cpp has no sparse types
     std::string pattern;
     for (const char c : task.table[u].name) pattern += c == '.' ? std::string("\\.") : std::string(1, c);
     out += pattern + "\\.weight=" + types[std::clamp(bits, 2, 8)] + '\n';

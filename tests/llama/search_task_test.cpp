@@ -222,5 +222,6 @@ TEST_CASE("presets scale the paper's tokens to the text") {
   CHECK(paper.stages == std::vector<quern::stage>{{16, 2048}, {4, 16384}, {1, 131072}});
   CHECK(preset("paper", "bits", 0, 65536).value().stages.front().samples == 1024);
   CHECK(preset("paper", "depth", 250, 65536).value().generations == 166);  // 5 * 25 * 2 pairs over 1.5
+  CHECK(preset("small", "depth", 250, 65536).value().stages.back().survivors == 2);
   CHECK_FALSE(preset("large", "bits", 0, 100));
 }
