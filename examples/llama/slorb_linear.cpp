@@ -46,4 +46,11 @@ linear slorb_linear(slorb_weight p) {
   return linear(std::move(p));
 }
 
+std::string first_slorb(const model& m) {
+  for (std::size_t l = 0; l < m.blocks.size(); ++l)
+    for (const named_linear& i : block_linears)
+      if (slorb_of(m.blocks[l].*i.weight) != nullptr) return "blk." + std::to_string(l) + "." + i.name;
+  return "";
+}
+
 }  // namespace llama

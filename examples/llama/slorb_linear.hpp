@@ -4,6 +4,8 @@
 // const llama::slorb_weight* parts = llama::slorb_of(w);                            // null for other linears
 
 #include <llama/linear.hpp>
+#include <llama/model.hpp>
+#include <string>
 
 namespace llama {
 
@@ -33,5 +35,7 @@ struct slorb_weight {
 linear slorb_linear(slorb_weight parts);
 /// The parts of such a linear, or null.
 inline const slorb_weight* slorb_of(const linear& w) { return w.target<slorb_weight>(); }
+/// The name of the first such linear of a model ("blk.0.attn_q"), or "".
+std::string first_slorb(const model& m);
 
 }  // namespace llama

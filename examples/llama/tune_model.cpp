@@ -7,6 +7,7 @@
 #include <llama/block_training.hpp>
 #include <llama/hash.hpp>
 #include <llama/packed.hpp>
+#include <llama/slorb_linear.hpp>
 #include <llama/train_model.hpp>
 #include <llama/tune_model.hpp>
 #include <quern/io/safetensors.hpp>
@@ -250,6 +251,9 @@ quern::result<tune_report> tune_model(
                         "; it must be 0..1, and a teacher goes with more than 0");
   if (teacher != nullptr && teacher->shape != m.shape)
     return quern::error("llama::tune_model: the teacher has another shape than the model");
+  if (const std::string side = first_slorb(m); !side.empty())
+    return quern::error("llama::tune_model: ", side,
+                        " has side weights (SLoRB), beside which scales cannot be trained yet; leave this stage out");
   tuned_linears tuned(m);
   if (tuned.weights.empty())
     return quern::error("llama::tune_model: no linear is packed; compress the model first");

@@ -8,6 +8,7 @@
 #include <llama/packed.hpp>
 #include <llama/retrain_ends.hpp>
 #include <llama/slorb_linear.hpp>
+#include <llama/tune_model.hpp>
 #include <quern/dense/matrix.hpp>
 
 #include "retrain_fixture.hpp"
@@ -171,6 +172,28 @@ TEST_CASE("2:4, four bits and side weights in one file: it is read, runs, and ge
   llama::generate_options eight;
   eight.tokens = 8;
   CHECK(llama::generate(back, prompt, eight, pool).ids.size() == 8);
+}
+
+TEST_CASE("side weights are refused by what would lose them") {
+  quern::thread_pool pool(2);
+  llama::retrainer r = trained(false);
+  llama::model m = llama::retrained_model(r, shape, half_side(), pool);
+  const auto ids = walk(32 * 32, 3);
+  llama::compress_plan plan{.format = llama::find_format("nm<2,4>", "affine<4,16>"),
+                            .options = {.choose = quern::timing::given},
+                            .context = 32,
+                            .windows = 16};
+  const auto refused = [&](const auto& done) {
+    REQUIRE_FALSE(done);
+    CHECK(std::string(done.error().what()).find("blk.0.attn_q has side weights") != std::string::npos);
+  };
+  const scratch_folder folder;
+  plan.checkpoint = folder.file("blocks");
+  refused(llama::compress_model(m, ids, plan, pool, {}));
+  plan.checkpoint.clear();
+  plan.training.emplace();
+  refused(llama::compress_model(m, ids, plan, pool, {}));
+  refused(llama::tune_model(m, nullptr, ids, {.tune = {.steps = 1}, .context = 32}, pool, {}));
 }
 
 TEST_CASE("one-shot starts: zeros where they prune, the dense weights for magnitude") {
