@@ -10,6 +10,7 @@
 #include <llama/evolve_report.hpp>
 #include <llama/evolve_task.hpp>
 #include <llama/load.hpp>
+#include <optional>
 #include <quern/search/share.hpp>
 #if defined(QUERN_EVOLVE_MPI)
 #include <quern/core/mpi.hpp>
@@ -38,7 +39,7 @@ std::vector<llama::rival> rivals_of(const llama::evolve_settings& s, const llama
   if (random != 0)
     out.push_back({"best of " + std::to_string(random),
                    quern::best_of(space, random, o.stages.back().samples, evaluate, s.seed,
-                                  p.task.start.empty() ? 0 : space.units.size())
+                                  p.task.start.empty() || s.task == "joint" ? 0 : space.units.size())
                        .value()
                        .levels});
   return out;
@@ -114,11 +115,11 @@ int search(const llama::evolve_settings& s, Communicator& others) {
   }
   // A joint search starts from the best that others find: formats that cost about the same can be far apart.
   std::vector<llama::genome> parents = task.start;
-  double best = 0;
+  std::optional<double> best;
   for (const llama::rival& r : rivals_of(s, p, m, ids, o, run, evaluate, pool)) {
     const double fitness = measure(r.levels);
     say(r.name, &r.levels, fitness);
-    if (s.task == "joint" && (parents.empty() || fitness < best)) parents = {r.levels}, best = fitness;
+    if (s.task == "joint" && (!best || fitness < *best)) parents = {r.levels}, best = fitness;
   }
   const std::uint64_t mark = llama::search_mark(s, task, o, run.tokens());
   quern::evolve_state state = s.resume ? llama::read_state(s.checkpoint, task.space, mark).value()

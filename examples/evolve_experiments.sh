@@ -54,6 +54,11 @@ embedded() {  # SEED
   one depth "$seed" "$model" "${text[@]}" "${whole[@]}" --task depth --attn 1 --ffn 1 --baselines
   one depth50 "$seed" "$model" "${text[@]}" "${whole[@]}" --task depth --attn 2 --ffn 2 --baselines
   one mini_depth "$seed" "$mini" "${text[@]}" "${whole[@]}" --task depth --attn 2 --ffn 2 --baselines
+  one bits2.25 "$seed" "$model" "${text[@]}" "${long[@]}" --task bits --target 2.25 --db "$out/levels_bits" --baselines \
+    --best-of 32
+  one joint_as_bits2.25 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target "$(stored_bits bits2.25)" \
+    --db "$out/levels_joint"
+  one joint2.2 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target 2.2 --db "$out/levels_joint"
   one joint_as_bits2.5 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target "$(stored_bits bits2.5)" \
     --db "$out/levels_joint"
   one joint_as_bits3 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target "$(stored_bits bits3)" \

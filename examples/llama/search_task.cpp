@@ -50,6 +50,28 @@ search_task level_units(const level_db& db, const std::vector<std::vector<std::i
   return out;
 }
 
+/// The recipe that loses least among those that all linears have and the budget allows, and random steps up for what is
+/// left. Empty where there is none.
+genome one_recipe(const search_task& task, const level_db& db) {
+  genome best;
+  for (const level_recipe& recipe : db.plan().recipes) {
+    genome g;
+    for (const quern::level_unit& u : task.table) {
+      const auto level = std::find_if(u.levels.begin(), u.levels.end(), [&](const quern::level_info& l) {
+        return l.label == recipe.name || l.label == "kept";
+      });
+      if (level == u.levels.end()) break;
+      g.push_back(static_cast<std::uint16_t>(level - u.levels.begin()));
+    }
+    if (g.size() == task.table.size() && quern::total_cost(task.space, g) <= task.space.budget[0] &&
+        (best.empty() || quern::summed_error(task.table, g) < quern::summed_error(task.table, best)))
+      best = std::move(g);
+  }
+  quern::rng random(1);
+  if (!best.empty()) quern::settle(task.space, best, std::vector<bool>(best.size()), random);
+  return best;
+}
+
 }  // namespace
 
 std::size_t block_bytes(const model& m) {
@@ -222,6 +244,7 @@ result<search_task> joint_task(const level_db& db, std::int64_t budget,
   }
   out.space = quern::space_of(out.table, quern::budget_rule::at_most, {budget});
   if (const auto ok = quern::check(out.space); !ok) return ok.error();
+  if (auto uniform = one_recipe(out, db); !uniform.empty()) out.start.push_back(std::move(uniform));
   out.assemble = [base = out.assemble, halves = out.half_of, linears](const genome& g, model& m) {
     base(g, m);
     for (std::size_t u = linears; u < g.size(); ++u)
