@@ -121,9 +121,10 @@ quern::result<compress_report> compress_model(model& m, std::span<const std::int
       return quern::error("llama::compress_model: a half of blk.", l,
                           " is dropped; training, dense targets and checkpoints are for whole models");
   if (const std::string side = first_slorb(m); !side.empty() && (paired || !plan.checkpoint.empty()))
-    return quern::error("llama::compress_model: ", side,
-                        " has side weights (SLoRB), which training, dense targets and checkpoints do not know; "
-                        "compress it without them");
+    return quern::error(
+        "llama::compress_model: ", side,
+        " has side weights (SLoRB), which training, dense targets and checkpoints do not know; "
+        "compress it without them");
   if (const auto ok = check_calibration("llama::compress_model", m.shape, ids.size(), n, plan.windows); !ok)
     return ok.error();
   std::regex keep;

@@ -252,8 +252,9 @@ quern::result<tune_report> tune_model(
   if (teacher != nullptr && teacher->shape != m.shape)
     return quern::error("llama::tune_model: the teacher has another shape than the model");
   if (const std::string side = first_slorb(m); !side.empty())
-    return quern::error("llama::tune_model: ", side,
-                        " has side weights (SLoRB), beside which scales cannot be trained yet; leave this stage out");
+    return quern::error(
+        "llama::tune_model: ", side,
+        " has side weights (SLoRB), beside which scales cannot be trained yet; leave this stage out");
   tuned_linears tuned(m);
   if (tuned.weights.empty())
     return quern::error("llama::tune_model: no linear is packed; compress the model first");
