@@ -50,26 +50,22 @@ search_task level_units(const level_db& db, const std::vector<std::vector<std::i
   return out;
 }
 
-/// The recipe that loses least among those that all linears have and the budget allows, and random steps up for what is
-/// left. Empty where there is none.
-genome one_recipe(const search_task& task, const level_db& db) {
-  genome best;
-  for (const level_recipe& recipe : db.plan().recipes) {
-    genome g;
-    for (const quern::level_unit& u : task.table) {
-      const auto level = std::find_if(u.levels.begin(), u.levels.end(), [&](const quern::level_info& l) {
-        return l.label == recipe.name || l.label == "kept";
-      });
-      if (level == u.levels.end()) break;
-      g.push_back(static_cast<std::uint16_t>(level - u.levels.begin()));
-    }
-    if (g.size() == task.table.size() && quern::total_cost(task.space, g) <= task.space.budget[0] &&
-        (best.empty() || quern::summed_error(task.table, g) < quern::summed_error(task.table, best)))
-      best = std::move(g);
+/// The uniform start of a joint search: every linear takes the best level that its share of the budget, by weights,
+/// pays for; steps of random units settle what is left or missing.
+genome equal_shares(const search_task& task) {
+  const auto gate = [](const quern::level_unit& u) { return u.levels.front().label == "dropped"; };
+  double weights = 0;
+  for (const quern::level_unit& u : task.table) weights += gate(u) ? 0 : static_cast<double>(u.weights);
+  genome g;
+  for (const quern::level_unit& u : task.table) {
+    const double share = static_cast<double>(task.space.budget[0]) * static_cast<double>(u.weights) / weights;
+    std::uint16_t level = gate(u) ? 1 : 0;
+    while (level + 1u < u.levels.size() && static_cast<double>(u.levels[level + 1u].cost) <= share) ++level;
+    g.push_back(level);
   }
   quern::rng random(1);
-  if (!best.empty()) quern::settle(task.space, best, std::vector<bool>(best.size()), random);
-  return best;
+  quern::settle(task.space, g, std::vector<bool>(g.size()), random);
+  return g;
 }
 
 }  // namespace
@@ -244,7 +240,7 @@ result<search_task> joint_task(const level_db& db, std::int64_t budget,
   }
   out.space = quern::space_of(out.table, quern::budget_rule::at_most, {budget});
   if (const auto ok = quern::check(out.space); !ok) return ok.error();
-  if (auto uniform = one_recipe(out, db); !uniform.empty()) out.start.push_back(std::move(uniform));
+  out.start.push_back(equal_shares(out));
   out.assemble = [base = out.assemble, halves = out.half_of, linears](const genome& g, model& m) {
     base(g, m);
     for (std::size_t u = linears; u < g.size(); ++u)

@@ -181,13 +181,16 @@ TEST_CASE("joint: one budget in bytes over formats, bits and dropping, paid by t
       }));
     for (std::size_t l = 1; l < levels.size(); ++l) REQUIRE(levels[l].error < levels[l - 1].error);
   }
-  // The start is the best that all linears can have alike, filled up; there is none where not even the least fits.
-  CHECK(joint_task(db, weights / 4).value().start.empty());
-  const search_task roomy = joint_task(db, weights).value();
-  const genome& uniform = roomy.start.at(0);
-  CHECK(quern::conforms(roomy.space, uniform));
-  for (std::size_t u = 0; u < 21; ++u)  // a byte per weight is enough for codes of 3 bits, padding and all
-    CHECK(std::atoi(roomy.table[u].levels[uniform[u]].label.c_str()) >= 3);
+  // The start gives every linear its share of the bytes, and spends what can be spent.
+  for (const std::int64_t budget : {weights / 8, weights / 2, weights}) {
+    CAPTURE(budget);
+    const search_task at = joint_task(db, budget).value();
+    CHECK(quern::conforms(at.space, at.start.at(0)));
+    for (std::size_t u = 0; u < 21 && budget == weights; ++u) {
+      const auto& levels = at.table[u].levels;  // of 8 bits per weight with padding and scales
+      CHECK(levels[at.start[0][u]].cost * 2 > static_cast<std::int64_t>(at.table[u].weights));
+    }
+  }
   CHECK(message(joint_task(db, -1)).find("nearest possible: 0") != std::string::npos);
   quern::thread_pool pool(1);
   const auto times = decode_times(db, 3, pool);
