@@ -26,52 +26,51 @@ def run(command, log):
         subprocess.run(command, check=True, stdout=out, stderr=out)
 
 
-def measure(args, model, to):
-    run([os.path.join(args.build, "perplexity"), model, "--text", os.path.join(HERE, "data/held_out.txt"), "--context", "256",
-         "--windows", "128", "--threads", str(args.threads), "--json", to], to + ".log")
-    with open(to, encoding="utf-8") as f:
+def read(path):
+    with open(path, encoding="utf-8") as f:
         return json.load(f)
 
 
-def one(args, name, seed, way):
+def perplexity(args, base):
+    """What perplexity says of base.safetensors; its JSON is there only when it has finished."""
+    to = base + ".ppl"
+    if not os.path.exists(to):
+        run([os.path.join(args.build, "perplexity"), base + ".safetensors", "--text", os.path.join(HERE, "data/held_out.txt"),
+             "--context", "256", "--windows", "128", "--threads", str(args.threads), "--json", to], to + ".log")
+    return read(to)
+
+
+def in_4_bits(args, name, seed, way):
+    """Bits per weight of the linears, and what perplexity says."""
     base = os.path.join(args.folder, f"{name}.{seed}")
     to = f"{base}.w4.{way.replace(' ', '')}"
-    result = to + ".json"
-    if not os.path.exists(result):
+    if not os.path.exists(to + ".ppl"):
         choose = [] if RUNS[name] == "dense" else ["--choose", "given", "--compensate", "none"]
         run([os.path.join(args.build, "compress"), base + ".safetensors", "--text", os.path.join(HERE, "data/calibration.txt"),
-             "--context", "256", "--windows", "128", "--seed", str(seed), "--pattern", RUNS[name], "--quantizer", args.quantizer,
+             "--context", "256", "--windows", "128", "--seed", str(seed), "--pattern", RUNS[name], "--quantizer", "affine<4,64>",
              "--threads", str(args.threads), "-o", to + ".safetensors", "--json", to + ".notes", *choose, *WAYS[way]],
             to + ".log")
-        with open(to + ".notes", encoding="utf-8") as f:
-            bits = json.load(f)["bits_per_weight"]
-        found = measure(args, to + ".safetensors", to + ".ppl")
-        with open(result + ".part", "w", encoding="utf-8") as f:
-            json.dump({"bits": bits, "bytes": found["weight_bytes"], "nll": found["nll"]}, f)
-        os.replace(result + ".part", result)
-    with open(result, encoding="utf-8") as f:
-        return json.load(f)
+    found = perplexity(args, to)
+    return read(to + ".notes")["bits_per_weight"], found
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", help="where retrain_experiments.sh left its models")
     p.add_argument("--build", default="build/release/examples", help="folder of compress and perplexity")
-    p.add_argument("--quantizer", default="affine<4,64>")
     p.add_argument("--threads", type=int, default=1)
     args = p.parse_args()
     print("| run | 4 bits by | seeds | bits per weight | bytes of weights | perplexity before | perplexity |")
     print("|---|---|---|---|---|---|---|")
     for name in RUNS:
         seeds = [s for s in range(1, 100) if os.path.exists(os.path.join(args.folder, f"{name}.{s}.safetensors"))]
-        before = [measure(args, os.path.join(args.folder, f"{name}.{s}.safetensors"),
-                          os.path.join(args.folder, f"{name}.{s}.ppl"))["nll"] for s in seeds]
+        before = [perplexity(args, os.path.join(args.folder, f"{name}.{s}"))["nll"] for s in seeds]
         for way in WAYS if name != "slorb_kl" else list(WAYS)[:2]:
-            found = [one(args, name, s, way) for s in seeds]
+            found = [in_4_bits(args, name, s, way) for s in seeds]
             if found:
-                print(f"| {name} | {way} | {len(seeds)} | {found[0]['bits']:.3f} | {found[0]['bytes']:,} | "
+                print(f"| {name} | {way} | {len(seeds)} | {found[0][0]:.3f} | {found[0][1]['weight_bytes']:,} | "
                       f"{math.exp(statistics.mean(before)):.4f} | "
-                      f"{math.exp(statistics.mean(f['nll'] for f in found)):.4f} |", flush=True)
+                      f"{math.exp(statistics.mean(f['nll'] for _, f in found)):.4f} |", flush=True)
 
 
 main()
