@@ -128,7 +128,8 @@ void print(const settings& s, const llama::retrainer& r, const llama::run_outcom
   std::printf("%s %s %s: held-out %.6f nats, perplexity %.4f", s.variant.c_str(), s.pattern.c_str(),
               s.loss.c_str(), done.nll, std::exp(done.nll));
   if (done.start_nll) std::printf(" (start %.4f)", std::exp(*done.start_nll));
-  std::printf(", %.0f tokens/s\n", done.tokens_per_second);
+  std::printf(", %.0f tokens/s, peak memory %.2f GB\n", done.tokens_per_second,
+              static_cast<double>(llama::peak_memory()) / 1e9);
   llama::write_json(s.json,
                     {{"model", s.model},
                      {"variant", s.variant},
@@ -145,7 +146,8 @@ void print(const settings& s, const llama::retrainer& r, const llama::run_outcom
                      {"early_flips", done.early_flips},
                      {"final_flips", done.final_flips},
                      {"drift", done.drift},
-                     {"tokens_per_second", done.tokens_per_second}});
+                     {"tokens_per_second", done.tokens_per_second},
+                     {"peak_memory", llama::peak_memory()}});
 }
 
 /// @returns 0, or 1 if it was interrupted

@@ -58,10 +58,12 @@ run_outcome retrain_run(retrainer& r, const run_files& files, std::span<const st
     out.start_nll = measure(files.final_windows);
     log.add({{"step", 0}, {"held_out", measure(files.windows)}});
   }
-  const auto begin = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::duration trained{};
   const std::uint64_t first = r.step_count(), steps = r.options().run.steps;
   while (r.step_count() < steps && !out.interrupted) {
+    const auto begin = std::chrono::steady_clock::now();
     const retrain_report report = r.step(pool).value();
+    trained += std::chrono::steady_clock::now() - begin;
     log.add(line_of(report, r.step_count()));
     if (r.step_count() % files.every == 0 || r.step_count() == steps) note(measure(files.windows));
     out.interrupted = !progress(r.step_count()) && r.step_count() < steps;
@@ -69,7 +71,7 @@ run_outcome retrain_run(retrainer& r, const run_files& files, std::span<const st
     if (save && !files.checkpoint.empty()) r.save(files.checkpoint).value();
   }
   if (out.interrupted) return out;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double seconds = std::chrono::duration<double>(trained).count();
   const double tokens =
       static_cast<double>((steps - first) * r.options().run.batch) * static_cast<double>(r.shape().context);
   if (seconds > 0) out.tokens_per_second = tokens / seconds;

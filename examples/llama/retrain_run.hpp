@@ -29,8 +29,8 @@ struct run_outcome {
   double nll = 0;                   ///< and at the end
   double early_flips = 0;           ///< mean flip rate of the first three mask updates
   double final_flips = 0,
-         drift = 0;  ///< flip rates of the last one, since the one before and since the start
-  double tokens_per_second = 0;
+         drift = 0;              ///< flip rates of the last one, since the one before and since the start
+  double tokens_per_second = 0;  ///< of the steps, without measuring and saving
 };
 
 /// Trains to the last step. A run that was resumed goes on with its log.
