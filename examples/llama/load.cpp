@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <bit>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
-#include <deque>
 #include <fstream>
 #include <functional>
 #include <llama/flat_model.hpp>
 #include <llama/load.hpp>
+#include <llama/model_file.hpp>
 #include <llama/packed.hpp>
 #include <llama/slorb_linear.hpp>
 #include <memory>
@@ -38,41 +36,11 @@ struct reader {
   std::function<bool(const std::string& name)> has = {};
 };
 
-/// Side weights lie beside their matrix: "blk.0.attn_q.weight.slorb", and a trained projection likewise.
-constexpr char side_suffix[] = ".slorb", projection_suffix[] = ".slorb_projection",
-               group_key[] = "quern.slorb.group";
-
-/// The `__metadata__` key of the dropped halves, separated by blanks.
-constexpr char dropped_key[] = "quern.dropped";
-std::string half_of(std::size_t layer, std::size_t linear) {
-  return "blk." + std::to_string(layer) + (linear < 4 ? ".attn" : ".ffn");
-}
-
-/// GGUF's keys and the fields they fill; read and written through one table.
-struct key {
-  const char* name;
-  std::size_t config::*field;
-};
-constexpr key keys[] = {{"llama.vocab_size", &config::vocab},
-                        {"llama.embedding_length", &config::width},
-                        {"llama.block_count", &config::layers},
-                        {"llama.feed_forward_length", &config::ffn},
-                        {"llama.attention.head_count", &config::heads},
-                        {"llama.attention.head_count_kv", &config::kv_heads},
-                        {"llama.rope.dimension_count", &config::head_dim},
-                        {"llama.context_length", &config::context}};
-constexpr char rope_base_key[] = "llama.rope.freq_base",
-               epsilon_key[] = "llama.attention.layer_norm_rms_epsilon";
-
 io_error wrong_shape(const std::string& path, const std::string& name, std::size_t rows, std::size_t cols,
                      std::size_t expected_rows, std::size_t expected_cols) {
   return io_error("llama::load: '", path, "' (tensor '", name, "'): is ", rows, " x ", cols,
                   ", but the config asks for ", expected_rows, " x ", expected_cols,
                   "; the file is not a whole llama model");
-}
-io_error absent(const std::string& path, const std::string& name) {
-  return io_error("llama::load: '", path, "' has no tensor '", name,
-                  "'; the file is not a whole llama model");
 }
 
 result<model> build(const config& c, const reader& read) {
@@ -113,7 +81,7 @@ result<model> build(const config& c, const reader& read) {
     if (auto r = gain(layout.block(l, slot::attn_norm), b.attn_norm); !r) return r.error();
     if (auto r = gain(layout.block(l, slot::ffn_norm), b.ffn_norm); !r) return r.error();
     for (std::size_t i = 0; i < std::size(linear_slots); ++i) {
-      if (read.dropped(half_of(l, i))) continue;
+      if (read.dropped(half_name(l, i))) continue;
       if (auto r = with_side(layout.block(l, linear_slots[i]), b.*block_linears[i].weight); !r)
         return r.error();
     }
@@ -125,67 +93,15 @@ result<model> build(const config& c, const reader& read) {
   return m;
 }
 
-result<config> config_of(const quern::gguf_file& file) {
-  const auto architecture = file.text("general.architecture");
-  if (!architecture) return architecture.error();
-  if (*architecture != "llama")
-    return io_error("llama::load: '", file.name(), "' (general.architecture): is '",
-                    std::string(*architecture), "'; only 'llama' can be run");
-  config c;
-  for (const key& k : keys) {
-    if (k.field == &config::vocab || k.field == &config::head_dim) continue;  // optional keys, below
-    const auto value = file.number<std::uint32_t>(k.name);
-    if (!value) return value.error();
-    c.*k.field = *value;
-  }
-  const auto epsilon = file.number<float>(epsilon_key);
-  if (!epsilon) return epsilon.error();
-  c.rms_epsilon = *epsilon;
-  if (file.find_value(rope_base_key) != nullptr) {
-    const auto base = file.number<float>(rope_base_key);
-    if (!base) return base.error();
-    c.rope_base = *base;
-  }
-  const quern::gguf_tensor* embedding = file.find("token_embd.weight");
-  if (embedding == nullptr) return absent(file.name(), "token_embd.weight");
-  c.vocab = embedding->rows();
-  if (c.heads != 0) c.head_dim = c.width / c.heads;
-  if (file.find_value("llama.attention.key_length") != nullptr) {
-    const auto length = file.number<std::uint32_t>("llama.attention.key_length");
-    if (!length) return length.error();
-    c.head_dim = *length;
-  }
-  if (file.find_value("llama.rope.dimension_count") != nullptr) {
-    const auto turned = file.number<std::uint32_t>("llama.rope.dimension_count");
-    if (!turned) return turned.error();
-    if (*turned != c.head_dim)
-      return io_error("llama::load: '", file.name(), "' (llama.rope.dimension_count): is ", *turned,
-                      "; only rotations of the whole head of ", c.head_dim, " can be run");
-  }
-  if (const auto* scaling = file.find_value("llama.rope.scaling.type"); scaling != nullptr) {
-    const auto type = file.text("llama.rope.scaling.type");
-    if (!type) return type.error();
-    if (*type != "none")
-      return io_error("llama::load: '", file.name(), "' (llama.rope.scaling.type): is '", std::string(*type),
-                      "'; only 'none' can be run");
-  }
-  if (file.find("rope_freqs.weight") != nullptr)
-    return io_error("llama::load: '", file.name(),
-                    "' has a tensor 'rope_freqs.weight': scaled rotary frequencies cannot be run");
-  c.tied = file.find("output.weight") == nullptr;
-  if (auto r = check(c); !r) return io_error("llama::load: '", file.name(), "': ", r.error().what());
-  return c;
-}
-
 result<model> load_gguf(const std::string& path, quern::thread_pool& pool, const load_options& options) {
   auto file = quern::gguf_file::open(path);
   if (!file) return file.error();
-  const auto c = config_of(*file);
+  const auto c = read_config(*file);
   if (!c) return c.error();
   const auto find = [&](const std::string& name, std::size_t rows,
                         std::size_t cols) -> result<const quern::gguf_tensor*> {
     const quern::gguf_tensor* t = file->find(name);
-    if (t == nullptr) return absent(path, name);
+    if (t == nullptr) return absent_tensor(path, name);
     if (t->rows() != rows || t->cols() != cols)
       return wrong_shape(path, name, t->rows(), t->cols(), rows, cols);
     return t;
@@ -211,7 +127,7 @@ result<model> load_gguf(const std::string& path, quern::thread_pool& pool, const
 result<std::vector<float>> floats_of(const quern::safetensors_file& file, const std::string& path,
                                      const std::string& name, std::size_t rows, std::size_t cols) {
   const quern::tensor_info* t = file.find(name);
-  if (t == nullptr) return absent(path, name);
+  if (t == nullptr) return absent_tensor(path, name);
   const bool flat = rows == 1 && t->shape.size() == 1;
   const std::size_t seen_rows = flat ? 1 : t->shape.size() == 2 ? t->shape[0] : 0;
   const std::size_t seen_cols = t->shape.empty() ? 0 : t->shape.back();
@@ -307,13 +223,6 @@ result<bool> is_gguf(const std::string& path) {
   return std::string(magic, sizeof magic) == "GGUF";
 }
 
-template <class T>
-std::string shortest(T value) {
-  char text[40];
-  const auto end = std::to_chars(text, text + sizeof text, value);
-  return std::string(text, end.ptr);
-}
-
 }  // namespace
 
 result<model> load(const std::string& path, quern::thread_pool& pool, const load_options& options) {
@@ -335,135 +244,6 @@ result<tokenizer> load_tokenizer(const std::string& path) {
   const auto file = quern::safetensors_file::open(path);
   if (!file) return file.error();
   return tokenizer::from_safetensors(*file, path);
-}
-
-void describe(const config& c, quern::safetensors_writer& out) {
-  out.metadata("general.architecture", "llama");
-  for (const key& k : keys) out.metadata(k.name, shortest(c.*k.field));
-  out.metadata(rope_base_key, shortest(c.rope_base));
-  out.metadata(epsilon_key, shortest(c.rms_epsilon));
-}
-
-result<config> read_config(const quern::safetensors_file& file, const std::string& path) {
-  const auto number = [&](const char* name, auto& out) -> result<void> {
-    const std::string* text = file.metadata(name);
-    if (text == nullptr)
-      return io_error("llama::load: '", path, "' (__metadata__): has no key '", name,
-                      "'; it was not written by this project's programs");
-    const auto end = std::from_chars(text->data(), text->data() + text->size(), out);
-    if (end.ec != std::errc() || end.ptr != text->data() + text->size())
-      return io_error("llama::load: '", path, "' (__metadata__ '", name, "'): '", *text, "' is not a number");
-    return {};
-  };
-  const std::string* architecture = file.metadata("general.architecture");
-  if (architecture == nullptr || *architecture != "llama")
-    return io_error("llama::load: '", path, "' (__metadata__ 'general.architecture'): must be 'llama'");
-  config c;
-  for (const key& k : keys)
-    if (auto r = number(k.name, c.*k.field); !r) return r.error();
-  if (auto r = number(rope_base_key, c.rope_base); !r) return r.error();
-  if (auto r = number(epsilon_key, c.rms_epsilon); !r) return r.error();
-  c.tied = file.find("output.weight") == nullptr && !quern::is_packed(file, "output.weight");
-  if (auto r = check(c); !r) return io_error("llama::load: '", path, "': ", r.error().what());
-  return c;
-}
-
-result<void> save_bf16(const std::string& path, const config& c, std::span<const float> weights,
-                       const notes& extra) {
-  const parameters layout(c);
-  quern::require(weights.size() == layout.size(), "llama::save_bf16: weights must hold ", layout.size(),
-                 " values");
-  std::vector<quern::bf16> rounded(weights.size());
-  for (std::size_t i = 0; i < weights.size(); ++i) rounded[i] = quern::to_bf16(weights[i]);
-  quern::safetensors_writer out;
-  describe(c, out);
-  for (const auto& [name, text] : extra) out.metadata(name, text);
-  for (const tensor& t : layout.tensors()) {
-    auto shape = t.rows == 1 ? std::vector<std::size_t>{t.cols} : std::vector<std::size_t>{t.rows, t.cols};
-    out.add(t.name, quern::dtype::bf16, std::move(shape),
-            std::as_bytes(std::span<const quern::bf16>(rounded).subspan(t.offset, t.size())));
-  }
-  return out.write(path);
-}
-
-namespace {
-
-/// All values of a linear, row by row.
-std::vector<float> values_of(const linear& w) {
-  std::vector<float> out(w.rows() * w.cols());
-  for (std::size_t r = 0; r < w.rows(); ++r) w.row(r, std::span(out).subspan(r * w.cols(), w.cols()));
-  return out;
-}
-
-/// Rounds to bf16; empty where that would lose anything.
-std::vector<quern::bf16> as_bf16(std::span<const float> values) {
-  std::vector<quern::bf16> out;
-  for (const float v : values) {
-    out.push_back(quern::to_bf16(v));
-    if (quern::to_float(out.back()) != v) return {};
-  }
-  return out;
-}
-
-}  // namespace
-
-result<void> save(const std::string& path, const model& m, const tokenizer& words, const notes& extra) {
-  quern::safetensors_writer out;
-  describe(m.shape, out);
-  for (const auto& [name, text] : extra) out.metadata(name, text);
-  const tokenizer_blobs blobs = words.to_blobs();
-  blobs.add_to(out);
-  const parameters layout(m.shape);
-  // What write() reads must stay until then; deques never move their elements.
-  std::deque<std::vector<float>> floats;
-  std::deque<std::vector<quern::bf16>> halves;
-  const auto dense = [&](const tensor& t, std::vector<float> values) {
-    auto shape = t.rows == 1 ? std::vector<std::size_t>{t.cols} : std::vector<std::size_t>{t.rows, t.cols};
-    if (auto rounded = as_bf16(values); !rounded.empty()) {
-      halves.push_back(std::move(rounded));
-      out.add(t.name, quern::dtype::bf16, std::move(shape), std::as_bytes(std::span(halves.back())));
-    } else {
-      floats.push_back(std::move(values));
-      out.add(t.name, quern::dtype::f32, std::move(shape), std::as_bytes(std::span(floats.back())));
-    }
-  };
-  const auto matrix = [&](const tensor& t, const linear& w) {
-    if (const packed_matrix* p = packed_of(w); p != nullptr)
-      p->format->save(out, t.name, p->raw);
-    else
-      dense(t, values_of(w));
-  };
-  matrix(layout.embedding(), m.embedding);
-  std::string dropped;
-  std::size_t group = 0;
-  for (std::size_t l = 0; l < m.blocks.size(); ++l) {
-    const block& b = m.blocks[l];
-    if (!b.has_attn()) dropped += half_of(l, 0) + ' ';
-    if (!b.has_ffn()) dropped += half_of(l, 4) + ' ';
-    dense(layout.block(l, slot::attn_norm), b.attn_norm);
-    dense(layout.block(l, slot::ffn_norm), b.ffn_norm);
-    for (std::size_t i = 0; i < std::size(linear_slots); ++i) {
-      const tensor& t = layout.block(l, linear_slots[i]);
-      const linear& w = b.*block_linears[i].weight;
-      if (!w) continue;  // of a dropped half
-      const slorb_weight* const parts = slorb_of(w);
-      matrix(t, parts != nullptr ? parts->sparse : w);
-      if (parts == nullptr) continue;
-      if (group != 0 && group != parts->k)
-        return io_error("llama::save: ", t.name, " has side weights for groups of ", parts->k, ", others of ",
-                        group, "; a file holds one");
-      group = parts->k;
-      matrix({t.name + side_suffix, parts->side.rows(), parts->side.cols()}, parts->side);
-      if (parts->projection)
-        matrix({t.name + projection_suffix, parts->projection.rows(), parts->projection.cols()},
-               parts->projection);
-    }
-  }
-  if (!dropped.empty()) out.metadata(dropped_key, dropped);
-  if (group != 0) out.metadata(group_key, std::to_string(group));
-  dense(layout.output_norm(), m.output_norm);
-  if (!m.shape.tied) matrix(layout.head(), m.head);
-  return out.write(path);
 }
 
 }  // namespace llama

@@ -29,7 +29,7 @@ def table(name, what, category):
 
 
 text = ["// SPDX-License-Identifier: Apache-2.0",
-        f"// Made by make_unicode_ranges.py from Unicode {unicodedata.unidata_version}; included by tokenizer.cpp only.",
+        f"// Made by make_unicode_ranges.py from Unicode {unicodedata.unidata_version}; included by split_gpt2.cpp only.",
         "// clang-format off"]
 text += table("letters", "General categories L*", "L") + table("numbers", "General categories N*", "N")
 text += ["// clang-format on"]

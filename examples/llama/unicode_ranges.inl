@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Made by make_unicode_ranges.py from Unicode 14.0.0; included by tokenizer.cpp only.
+// Made by make_unicode_ranges.py from Unicode 14.0.0; included by split_gpt2.cpp only.
 // clang-format off
 // General categories L*, first and last code point of each run.
 constexpr code_point_range letters[648] = {
