@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdio>
-#include <cstring>
 #include <llama/block_checkpoint.hpp>
 #include <llama/hash.hpp>
 #include <llama/packed.hpp>
@@ -16,15 +15,8 @@ std::string name_of(std::size_t layer, std::size_t i) {
 
 /// Everything that the result depends on, so that a checkpoint of another run is refused instead of continued.
 std::string fingerprint(const compress_plan& plan, const model& m, std::span<const std::int32_t> ids) {
-  std::uint64_t weights = hash_seed;
-  const auto add = [&](const linear& w) {
-    std::vector<float> first(w.cols());
-    w.row(0, first);
-    weights = hash(weights, first.data(), first.size() * sizeof(float));
-  };
-  for (const block& b : m.blocks)
-    for (const named_linear& l : block_linears) add(b.*l.weight);
-  add(m.embedding);
+  hash text_ids;
+  text_ids.add(ids.data(), ids.size_bytes());
   const quern::compress_options& o = plan.options;
   char text[1024];
   int n = std::snprintf(
@@ -32,15 +24,13 @@ std::string fingerprint(const compress_plan& plan, const model& m, std::span<con
       "%s %s density %.17g score %d unit %d scope %d compensate %d round %d choose %d refine %d grid %d %.9g "
       "%.9g | "
       "context %zu "
-      "windows %zu sink %.9g damp %.17g keep '%s' sequential %d targets %d | ids %016llx weights %016llx",
+      "windows %zu sink %.9g damp %.17g keep '%s' sequential %d targets %d | ids %s weights %s",
       plan.format->pattern.c_str(), plan.format->quantizer.c_str(), o.density, static_cast<int>(o.score),
       static_cast<int>(o.unit), static_cast<int>(o.over), static_cast<int>(o.compensate),
       static_cast<int>(o.round), static_cast<int>(o.choose), o.refine, o.grid.steps,
       static_cast<double>(o.grid.lowest), static_cast<double>(o.grid.highest), plan.context, plan.windows,
       static_cast<double>(plan.sink_weight), plan.damp, plan.keep_dense.c_str(), plan.sequential ? 1 : 0,
-      plan.dense_targets ? 1 : 0,
-      static_cast<unsigned long long>(hash(hash_seed, ids.data(), ids.size_bytes())),
-      static_cast<unsigned long long>(weights));
+      plan.dense_targets ? 1 : 0, text_ids.text().c_str(), hash_of_first_rows(m).c_str());
   if (plan.training && n > 0 && static_cast<std::size_t>(n) < sizeof text) {
     const block_training_options& t = *plan.training;
     const quern::bqpo_options& q = t.bqpo;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
-#include <cstring>
+#include <cstdio>
 #include <filesystem>
 #include <llama/calibrate.hpp>
 #include <llama/calibration_text.hpp>
 #include <llama/catalogue.hpp>
+#include <llama/hash.hpp>
 #include <llama/level_db.hpp>
 #include <llama/packed.hpp>
 #include <quern/calib/layer_error.hpp>
@@ -18,37 +19,6 @@ using quern::io_error;
 using quern::result;
 
 constexpr char plan_key[] = "quern.levels", level_key[] = "quern.level:";
-
-/// FNV-1a by words: of text, codes and weights, to tell files apart and to find damage.
-class hash {
- public:
-  void add(const void* data, std::size_t n) {
-    const char* bytes = static_cast<const char*>(data);
-    for (; n >= 8; n -= 8, bytes += 8) {
-      std::uint64_t word = 0;
-      std::memcpy(&word, bytes, 8);
-      value_ = (value_ ^ word) * 0x9e3779b97f4a7c15u;
-      value_ ^= value_ >> 29;
-    }
-    for (; n > 0; --n, ++bytes) value_ = (value_ ^ static_cast<unsigned char>(*bytes)) * 0x100000001b3u;
-  }
-  template <class T>
-  void add(const T& v) {
-    add(&v, sizeof v);
-  }
-  void add(const std::string& text) {
-    add(text.size());
-    add(text.data(), text.size());
-  }
-  std::string text() const {
-    char out[20];
-    std::snprintf(out, sizeof out, "%016llx", static_cast<unsigned long long>(value_));
-    return out;
-  }
-
- private:
-  std::uint64_t value_ = 0xcbf29ce484222325u;
-};
 
 std::string checksum(const packed_matrix& w) {
   hash h;

@@ -155,29 +155,22 @@ class tune_worker {
   std::vector<std::int32_t> targets_;
 };
 
-std::string fingerprint(const model& m, const tuned_linears& tuned, std::span<const std::int32_t> ids,
-                        const tune_plan& plan) {
-  std::vector<float> row(m.head.cols());
-  m.head.row(0, row);
-  std::uint64_t start = hash(hash_seed, row.data(), row.size() * sizeof(float));
-  for (const quern::trained_weight& w : tuned.weights) {
-    const auto first = w.values(quern::trained::weight).first(w.cols());
-    start = hash(start, first.data(), first.size_bytes());
-  }
+std::string fingerprint(const model& m, std::span<const std::int32_t> ids, const tune_plan& plan) {
+  hash text_ids;
+  text_ids.add(ids.data(), ids.size_bytes());
   const quern::tune_options& o = plan.tune;
   char text[512];
   std::snprintf(
       text, sizeof text,
       "steps %llu batch %zu lanes %zu rates %.9g %.9g %.9g floor %.9g warmup %llu clip %.9g adamw %.9g %.9g "
-      "%.9g %.9g seed %llu context %zu distill %.9g | ids %016llx weights %016llx",
+      "%.9g %.9g seed %llu context %zu distill %.9g | ids %s weights %s",
       static_cast<unsigned long long>(o.steps), o.batch, o.lanes, static_cast<double>(o.rates.scale),
       static_cast<double>(o.rates.zero), static_cast<double>(o.rates.row_scale), static_cast<double>(o.floor),
       static_cast<unsigned long long>(o.warmup), static_cast<double>(o.clip),
       static_cast<double>(o.adamw.beta1), static_cast<double>(o.adamw.beta2),
       static_cast<double>(o.adamw.epsilon), static_cast<double>(o.adamw.weight_decay),
       static_cast<unsigned long long>(o.seed), plan.context, static_cast<double>(plan.distill),
-      static_cast<unsigned long long>(hash(hash_seed, ids.data(), ids.size_bytes())),
-      static_cast<unsigned long long>(start));
+      text_ids.text().c_str(), hash_of_first_rows(m).c_str());
   return text;
 }
 
@@ -258,7 +251,7 @@ quern::result<tune_report> tune_model(
   tuned_linears tuned(m);
   if (tuned.weights.empty())
     return quern::error("llama::tune_model: no linear is packed; compress the model first");
-  const std::string run = fingerprint(m, tuned, ids, plan);
+  const std::string run = fingerprint(m, ids, plan);
   quern::scale_tuner tuner(tuned.weights, plan.tune);
   if (plan.resume)
     if (const auto ok = load_state(tuner, run, plan.checkpoint, plan.tune.steps); !ok) return ok.error();
