@@ -297,6 +297,15 @@ fi
 if [ -x "$programs/demo" ]; then
   bad 'absent' demo --data absent --out demo_out
   bad 'tokens' demo --tokens 0 --out demo_out
+  # Its table, of a tiny model: every method, each from a file of its own.
+  mkdir -p data
+  good train --text text --width 64 --layers 2 --ffn 128 --heads 2 --kv-heads 1 --head-dim 32 --context 512 --batch 2 \
+    --lanes 2 --threads 1 --steps 3 -o data/quern-kjv-3m.safetensors
+  cp text data/calibration.txt && cp text data/held_out.txt
+  good demo --data data --out demo_out --windows 2 --calibration 2 --tokens 4 --epochs 1 --e2e 2 --steps 2 --generations 1
+  is_json demo_out/demo.json 'len(d) == 12 and len({r["label"] for r in d}) == 12 and all(0 < r["nats_per_byte"] < 7 and
+    r["file_bytes"] > r["linear_bytes"] > 0 for r in d) and {"GQSA", "AST", "EvoPress"} <= {r["method"] for r in d}'
+  [ "$(ls demo_out/*.safetensors | wc -l)" -eq 12 ] || fail 'demo: not one file a row' "$(ls demo_out)"
 fi
 
 [ -z "$(find . -name '*.part*')" ] || fail 'unfinished files are left' "$(find . -name '*.part*')"
