@@ -308,6 +308,12 @@ if [ -x "$programs/demo" ]; then
   [ "$(ls demo_out/*.safetensors | wc -l)" -eq 12 ] || fail 'demo: not one file a row' "$(ls demo_out)"
 fi
 
+if [ -x "$programs/embed_in_engine" ]; then
+  good embed_in_engine engine.safetensors 3  # fails where its result is not what doubles give
+  bad 'usage' embed_in_engine
+  bad 'free space' embed_in_engine absent/engine.safetensors
+fi
+
 [ -z "$(find . -name '*.part*')" ] || fail 'unfinished files are left' "$(find . -name '*.part*')"
 echo "$checks runs, $failures failures"
 [ "$failures" -eq 0 ]
