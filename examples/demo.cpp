@@ -137,10 +137,7 @@ int demo(settings& s) {
                     {"seconds", r.seconds}});
   }
   llama::write_json(s.json.empty() ? s.out + "/demo.json" : s.json, rows);
-  const std::string figure = llama::svg(chart);
-  auto file = quern::atomic_file::create(s.out + "/perplexity.svg").value();
-  file.write(std::as_bytes(std::span(figure))).value();
-  file.commit().value();
+  llama::write_text(s.out + "/perplexity.svg", llama::svg(chart)).value();
   std::printf("files, demo.json and perplexity.svg are in %s\n", s.out.c_str());
   return 0;
 }

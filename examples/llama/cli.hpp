@@ -13,11 +13,10 @@
 #include <fstream>
 #include <iterator>
 #include <llama/input.hpp>
+#include <llama/text_file.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <quern/core/error.hpp>
-#include <quern/io/atomic_file.hpp>
-#include <span>
 #include <string>
 #if defined(__linux__)
 #include <sys/resource.h>
@@ -81,9 +80,7 @@ inline void write_json(const std::string& path, const nlohmann::ordered_json& va
   if (path.empty()) return;
   // A byte model need not write valid UTF-8, which JSON is.
   const std::string text = value.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
-  auto file = quern::atomic_file::create(path).value();
-  file.write(std::as_bytes(std::span(text))).value();
-  file.commit().value();
+  write_text(path, text).value();
 }
 
 /// Seconds since it was made.

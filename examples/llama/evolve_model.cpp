@@ -5,7 +5,6 @@
 #include <iterator>
 #include <llama/evolve_model.hpp>
 #include <llama/svg.hpp>
-#include <quern/io/atomic_file.hpp>
 
 namespace llama {
 
@@ -127,13 +126,6 @@ result<quern::evolve_state> read_state(const std::string& path, const quern::sea
   auto state = quern::parse_state(text, space, mark);
   if (!state) return io_error("llama::read_state: '", path, "': ", state.error().what());
   return state;
-}
-
-result<void> write_text(const std::string& path, const std::string& text) {
-  auto file = quern::atomic_file::create(path);
-  if (!file) return file.error();
-  if (auto ok = file->write(std::as_bytes(std::span(text))); !ok) return ok;
-  return file->commit();
 }
 
 }  // namespace llama

@@ -44,7 +44,5 @@ std::string levels_svg(const search_task& task, const genome& g, const std::stri
 /// Reads the state of a search that was stopped. @returns an error that names the file
 quern::result<quern::evolve_state> read_state(const std::string& path, const quern::search_space& space,
                                               std::uint64_t mark);
-/// Writes it by temporary file and rename.
-quern::result<void> write_text(const std::string& path, const std::string& text);
 
 }  // namespace llama

@@ -2,16 +2,10 @@
 #include <chrono>
 #include <llama/retrain_run.hpp>
 #include <llama/run_log.hpp>
-#include <quern/io/atomic_file.hpp>
+#include <llama/text_file.hpp>
 
 namespace llama {
 namespace {
-
-void write_text(const std::string& path, const std::string& text) {
-  auto file = quern::atomic_file::create(path).value();
-  file.write(std::as_bytes(std::span(text))).value();
-  file.commit().value();
-}
 
 nlohmann::ordered_json line_of(const retrain_report& r, std::uint64_t step) {
   nlohmann::ordered_json line{{"step", step},
@@ -79,9 +73,11 @@ run_outcome retrain_run(retrainer& r, const run_files& files, std::span<const st
   read_flips(log, out);
   if (!files.svg.empty()) {
     write_text(files.svg + ".loss.svg",
-               run_chart(log.lines(), "Losses", {"loss", "ce", "held_out"}, "nats per token"));
+               run_chart(log.lines(), "Losses", {"loss", "ce", "held_out"}, "nats per token"))
+        .value();
     write_text(files.svg + ".flips.svg",
-               run_chart(log.lines(), "Masks that change", {"flips", "drift"}, "share of the weights"));
+               run_chart(log.lines(), "Masks that change", {"flips", "drift"}, "share of the weights"))
+        .value();
   }
   return out;
 }
