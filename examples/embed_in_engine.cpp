@@ -49,10 +49,12 @@ struct engine {
 quern::result<engine> load(const char* path) {
   engine e;
   std::ifstream in(path, std::ios::binary | std::ios::ate);
-  if (!in) return quern::io_error("embed_in_engine: '", path, "' cannot be opened");
+  if (!in) return quern::io_error("embed_in_engine: '", path, "' cannot be opened; check the name");
   e.file = quern::buffer(static_cast<std::size_t>(in.tellg()));
   in.seekg(0);
-  in.read(reinterpret_cast<char*>(e.file.data()), static_cast<std::streamsize>(e.file.size()));
+  if (!in.read(reinterpret_cast<char*>(e.file.data()), static_cast<std::streamsize>(e.file.size())))
+    return quern::io_error("embed_in_engine: '", path,
+                           "' cannot be read to its end; is it still being written?");
   // Every size is checked here, once; kernels trust the views.
   const auto file = quern::safetensors_file::parse({e.file.data(), e.file.size()}, path);
   if (!file) return file.error();
