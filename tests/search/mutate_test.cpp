@@ -78,6 +78,9 @@ TEST_CASE("every mutation keeps a budget in bytes and leaves less than the large
     rng random(11);
     genome g = random_genome(s, random);
     REQUIRE(conforms(s, g));
+    for (std::size_t u = 0; u < g.size(); ++u)  // a start leaves nothing that still fits
+      if (!is_gate(s, u) && is_open(s, g, u) && g[u] + 1u < s.units[u].cost.size())
+        CHECK(total_cost(s, g) + step_cost(s, g, u, g[u] + 1u) > budget);
     std::size_t closed = 0, changed = 0;
     for (int i = 0; i < 3000; ++i) {
       genome child = mutate(s, g, {.reach = 3}, random);

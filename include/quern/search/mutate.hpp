@@ -78,6 +78,21 @@ inline void settle(const search_space& s, genome& g, const std::vector<bool>& sp
   }
 }
 
+/// Raises random units by a level as long as one fits into the budget of at_most: where a search starts, what is left
+/// unspent is lost to all that follow. Children do not: that would be more changes than were drawn.
+inline void spend(const search_space& s, genome& g, rng& random) {
+  std::int64_t slack = s.budget[0] - total_cost(s, g);
+  for (;;) {
+    const std::size_t u = draw_unit(s, random, [&](std::size_t v) {
+      return !is_gate(s, v) && is_open(s, g, v) && g[v] + 1u < s.units[v].cost.size() &&
+             step_cost(s, g, v, g[v] + 1u) <= slack;
+    });
+    if (u == s.units.size()) return;
+    slack -= step_cost(s, g, u, g[u] + 1u);
+    ++g[u];
+  }
+}
+
 /// A child of @p parent, which must conform to @p s; the child does too. It may equal its parent. Under `exact` it is
 /// one to max_flips level switches away. Under `at_most` as many random units go up (or, for one draw in four, down:
 /// what pays for the rest is then chosen first), gates open or close, and settle() pays.
@@ -109,8 +124,8 @@ inline genome mutate(const search_space& s, const genome& parent, const mutate_o
 }
 
 /// A random genome that keeps the budget: the lowest level that all units can have and that costs the budget or
-/// more, then random steps down (EvoPress's candidates for fractional targets), then @p switches mutations. An
-/// integer target without switches is uniform. @p s must have passed check()
+/// more, then random steps down (EvoPress's candidates for fractional targets), under at_most what spend() adds, then
+/// @p switches mutations. An integer target without switches is uniform. @p s must have passed check()
 inline genome random_genome(const search_space& s, rng& random, std::size_t switches = 0) {
   genome g(s.units.size());
   const auto at_level = [&](std::size_t level, std::size_t group, bool all) {
@@ -128,6 +143,7 @@ inline genome random_genome(const search_space& s, rng& random, std::size_t swit
       at_level(++level, group, all);
     if (all) {
       settle(s, g, std::vector<bool>(g.size()), random);
+      spend(s, g, random);
       continue;
     }
     while (cost() > s.budget[group])
