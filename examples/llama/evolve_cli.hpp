@@ -32,7 +32,7 @@ inline void add_evolve_options(CLI::App& app, evolve_settings& s) {
       "bits: which layers exchange bits: size, name, none");
   app.add_option("--run", s.run, "bits: weights that share a scale, and its form: 16,two_level or 64 (fp16)")
       ->check(CLI::IsMember({"16,two_level", "64"}));
-  app.add_option("--delta", s.delta, "sparsity, groups: weights of a level step; 0: 1/100 of the mean layer");
+  app.add_option("--delta", s.delta, "sparsity, groups: weights of a level step; 0: 1/32 of the mean layer");
   app.add_option("--steps", s.steps, "sparsity, groups: levels to either side")->check(CLI::Range(1, 100));
   app.add_option("--unit", s.unit, "depth: what is dropped as a whole: halves, blocks, pairs")
       ->check(CLI::IsMember({"halves", "blocks", "pairs"}));
@@ -43,6 +43,9 @@ inline void add_evolve_options(CLI::App& app, evolve_settings& s) {
   app.add_option("--repeats", s.repeats, "joint --time: how often each product is timed");
   app.add_flag("--all-levels", s.all_levels,
                "joint: also formats that lose more than a cheaper one of the same linear");
+  app.add_option("--only", s.only, "joint: a level that may be chosen, 4 or '4 nm<2,4>'; once for each")
+      ->allow_extra_args(false);
+  app.add_flag("--keep-halves", s.keep_halves, "joint: no half of a block is dropped");
   app.add_option("--reach", s.mutate.reach, "joint: levels that one change moves at most");
   choice("--fitness", s.fitness.measure,
          std::map<std::string, fitness_options::kind>{{"kl", fitness_options::kind::kl},

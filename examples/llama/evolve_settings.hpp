@@ -19,11 +19,12 @@ struct evolve_settings {
   std::size_t attn = 0, ffn = 0, generations = 0, offspring = 0, windows = 16, held_context = 0, threads = 0;
   std::size_t random = 0, brute = 0, calibration_windows = 64, repeats = 15, text_tokens = 65536;
   std::vector<std::size_t> survivors, tokens;
+  std::vector<std::string> only;
   std::int64_t delta = 0;
   int steps = 8;
   quern::grouping group = quern::grouping::size;
   fitness_options fitness;
-  bool time = false, resume = false, baselines = false, mpi = false, all_levels = false;
+  bool time = false, resume = false, baselines = false, mpi = false, all_levels = false, keep_halves = false;
   quern::mutate_options mutate;
   std::uint64_t seed = 1;
 };

@@ -13,7 +13,8 @@ level_plan plan_of(const evolve_settings& s, const model& m) {
   if (s.task == "joint") plan.recipes = joint_recipes();
   if (s.task == "sparsity" || groups) {
     const auto mean = static_cast<std::int64_t>(block_weights(m) / (m.shape.layers * 7));
-    const std::int64_t delta = s.delta > 0 ? s.delta : mean / 100, unit = groups ? 16 : 1;
+    // Steps half as large end alike, of a third are behind (docs/results/evopress.md).
+    const std::int64_t delta = s.delta > 0 ? s.delta : mean / 32, unit = groups ? 16 : 1;
     quern::require(delta >= unit, "evolve: --delta must be at least ", unit);
     quern::require(s.target > 0 && s.target < 1, "evolve: --target is the share removed, 0 to 1");
     plan.recipes =
@@ -45,16 +46,17 @@ prepared_search prepare_search(const evolve_settings& s, const model& m, std::sp
   out.db = std::make_unique<level_db>(level_db::make(m, ids, plan_of(s, m), s.db, pool, progress).value());
   out.database_bytes = out.db->bytes();
   const auto weights = static_cast<double>(block_weights(m));
-  const auto keep = s.all_levels ? quern::level_choice::every_cost : quern::level_choice::front;
+  const joint_choice may{s.all_levels ? quern::level_choice::every_cost : quern::level_choice::front, s.only,
+                         !s.keep_halves};
   if (s.task == "bits") {
     out.task = bits_task(*out.db, s.target, s.group).value();
   } else if (s.task == "joint" && s.time) {
     const auto times = decode_times(*out.db, s.repeats, pool);
     double four = 0;
     for (std::size_t i = 0; i < times.size(); ++i) four += static_cast<double>(times[i][2]);
-    out.task = joint_task(*out.db, static_cast<std::int64_t>(s.target * four), times, keep).value();
+    out.task = joint_task(*out.db, static_cast<std::int64_t>(s.target * four), times, may).value();
   } else if (s.task == "joint") {
-    out.task = joint_task(*out.db, static_cast<std::int64_t>(s.target * weights / 8), {}, keep).value();
+    out.task = joint_task(*out.db, static_cast<std::int64_t>(s.target * weights / 8), {}, may).value();
   } else {
     out.task = density_task(*out.db).value();
   }

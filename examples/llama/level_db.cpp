@@ -154,6 +154,7 @@ std::vector<level_recipe> density_recipes(const std::string& pattern, double den
 
 std::vector<level_recipe> joint_recipes() {
   std::vector<level_recipe> out = bit_recipes(2, 8);
+  for (level_recipe& r : bit_recipes(2, 4, "64")) out.push_back({r.name + " run 64", r.pattern, r.quantizer});
   for (const char* pattern : {"nm<2,4>", "group_nm<2,4,16>", "group_nm<3,4,16>"})
     for (level_recipe& r : bit_recipes(2, 4)) out.push_back({r.name + " " + pattern, pattern, r.quantizer});
   return out;

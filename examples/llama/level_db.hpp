@@ -31,8 +31,8 @@ std::vector<level_recipe> bit_recipes(int low, int high, const std::string& run 
 /// 2 * @p steps + 1 densities around @p density, @p delta weights apart. @param pattern  bitmap or group<16>
 std::vector<level_recipe> density_recipes(const std::string& pattern, double density, std::int64_t delta,
                                           int steps);
-/// What the joint search chooses among: bit_recipes(2, 8), and 2:4 and groups of 16 at 2 of 4 and 3 of 4 with 2, 3 and
-/// 4 bits.
+/// What the joint search chooses among: bit_recipes(2, 8), and with 2, 3 and 4 bits fp16 scales in runs of 64, 2:4, and
+/// groups of 16 at 2 of 4 and 3 of 4.
 std::vector<level_recipe> joint_recipes();
 
 struct level_plan {

@@ -29,15 +29,21 @@ void set_half(block& b, bool ffn, const block* from) {
 
 /// Units, names and levels of a database; the levels of each unit in the order of their cost.
 search_task level_units(const level_db& db, const std::vector<std::vector<std::int64_t>>& cost,
-                        quern::level_choice keep = quern::level_choice::every_cost) {
+                        const joint_choice& may = {.keep = quern::level_choice::every_cost}) {
   search_task out;
   auto choice = std::make_shared<std::vector<std::vector<std::size_t>>>();  // [units][levels] of the database
   for (std::size_t i = 0; i < db.linears().size(); ++i) {
     const linear_levels& l = db.linears()[i];
     quern::level_unit unit{.name = l.name, .weights = l.rows * l.cols};
-    for (std::size_t v = 0; v < l.levels.size(); ++v)
-      unit.levels.push_back({db.plan().recipes[l.levels[v].recipe].name, cost[i][v], l.levels[v].error});
-    choice->push_back(quern::sort_levels(unit, keep));
+    std::vector<std::size_t> allowed;  // [levels of the unit] of the database
+    for (std::size_t v = 0; v < l.levels.size(); ++v) {
+      const std::string& name = db.plan().recipes[l.levels[v].recipe].name;
+      if (!may.only.empty() && std::find(may.only.begin(), may.only.end(), name) == may.only.end()) continue;
+      unit.levels.push_back({name, cost[i][v], l.levels[v].error});
+      allowed.push_back(v);
+    }
+    auto& kept = choice->emplace_back();
+    for (const std::size_t v : quern::sort_levels(unit, may.keep)) kept.push_back(allowed[v]);
     out.half_of.push_back(half_of(l));
     out.table.push_back(std::move(unit));
   }
@@ -65,6 +71,7 @@ genome equal_shares(const search_task& task) {
   }
   quern::rng random(1);
   quern::settle(task.space, g, std::vector<bool>(g.size()), random);
+  quern::spend(task.space, g, random);
   return g;
 }
 
@@ -215,18 +222,24 @@ result<search_task> density_task(const level_db& db) {
 }
 
 result<search_task> joint_task(const level_db& db, std::int64_t budget,
-                               const std::vector<std::vector<std::int64_t>>& given,
-                               quern::level_choice keep) {
+                               const std::vector<std::vector<std::int64_t>>& given, const joint_choice& may) {
+  for (const std::string& name : may.only) {
+    std::string names;
+    bool found = false;
+    for (const level_recipe& r : db.plan().recipes)
+      found = found || r.name == name, names += (names.empty() ? "'" : ", '") + r.name + '\'';
+    if (!found) return error("llama::joint_task: there is no level '", name, "'; there are ", names);
+  }
   std::vector<std::vector<std::int64_t>> cost = given;
   if (cost.empty())
     for (const linear_levels& l : db.linears()) {
       auto& row = cost.emplace_back();
       for (const linear_levels::level& v : l.levels) row.push_back(static_cast<std::int64_t>(v.bytes));
     }
-  search_task out = level_units(db, cost, keep);
+  search_task out = level_units(db, cost, may);
   const std::size_t linears = out.table.size();
   std::vector<std::size_t> gate_of;  // [2 * layers] unit of a half
-  for (std::size_t i = 0; i < linears; ++i) {
+  for (std::size_t i = 0; may.drop && i < linears; ++i) {
     const std::size_t half = out.half_of[i];
     if (gate_of.size() <= half) gate_of.resize(half + 1, 0);
     if (gate_of[half] == 0) {

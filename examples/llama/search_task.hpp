@@ -40,13 +40,18 @@ std::vector<double> unit_scores(const search_task& task, std::span<const double>
 quern::result<search_task> bits_task(const level_db& db, double target, quern::grouping by);
 /// Densities of density_recipes(): as many weights survive as with @p density everywhere.
 quern::result<search_task> density_task(const level_db& db);
-/// The levels of every linear that lose less than all cheaper ones, and every half dropped or not, together at most
-/// @p budget of `cost`.
+/// What a joint search may choose among; with one kind of level and no drops it is the search of a single axis.
+struct joint_choice {
+  quern::level_choice keep = quern::level_choice::front;  ///< of the levels of one linear
+  std::vector<std::string> only = {};                     ///< names of recipes; empty: all of the database
+  bool drop = true;                                       ///< whether halves may be dropped
+};
+/// The levels of every linear that @p may leaves, and every half dropped or not, together at most @p budget of `cost`.
 /// @param cost  [linears][levels] in the order of the database; empty: the bytes that are stored
-/// @param keep  every_cost: also the levels that lose more than a cheaper one of the same linear
+/// @returns an error that names a level which the database lacks, or the nearest possible budget
 quern::result<search_task> joint_task(const level_db& db, std::int64_t budget,
                                       const std::vector<std::vector<std::int64_t>>& cost = {},
-                                      quern::level_choice keep = quern::level_choice::front);
+                                      const joint_choice& may = {});
 /// Nanoseconds of one token through every level of every linear on this machine, measured once per shape and level: the
 /// median of @p repeats; a budget in decode time counts them.
 std::vector<std::vector<std::int64_t>> decode_times(const level_db& db, std::size_t repeats,

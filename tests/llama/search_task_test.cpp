@@ -150,7 +150,7 @@ TEST_CASE("joint: one budget in bytes over formats, bits and dropping, paid by t
   const model m = random_model(405, deeper(3));
   const level_db db = database(m, joint_recipes(), "quern_task_joint");
   const auto weights = static_cast<std::int64_t>(block_weights(m));
-  const search_task task = joint_task(db, weights / 2, {}, quern::level_choice::every_cost).value();
+  const search_task task = joint_task(db, weights / 2, {}, {.keep = quern::level_choice::every_cost}).value();
   CHECK(task.space.units.size() == 21 + 6);
   quern::rng random(6);
   genome g = quern::random_genome(task.space, random);
@@ -192,6 +192,26 @@ TEST_CASE("joint: one budget in bytes over formats, bits and dropping, paid by t
     }
   }
   CHECK(message(joint_task(db, -1)).find("nearest possible: 0") != std::string::npos);
+  // A single axis: the density of four bits, nothing dropped.
+  const joint_choice density{.only = {"4", "4 group_nm<2,4,16>"}, .drop = false};
+  const search_task axis = joint_task(db, weights / 2, {}, density).value();
+  REQUIRE(axis.space.units.size() == 21);
+  axis.assemble(axis.start.at(0), target);
+  std::size_t halved = 0;
+  for (std::size_t u = 0; u < 21; ++u) {
+    const auto& levels = axis.table[u].levels;
+    REQUIRE(levels.size() == 2);
+    CHECK(levels[0].label == "4 group_nm<2,4,16>");
+    CHECK(levels[1].label == "4");
+    const linear& w = target.blocks[u / 7].*block_linears[u % 7].weight;
+    const bool half = axis.start[0][u] == 0;
+    CHECK(packed_of(w)->format->pattern == (half ? "group_nm<2,4,16>" : "dense"));
+    halved += half ? 1 : 0;
+  }
+  CHECK((halved > 0 && halved < 21));
+  CHECK(message(joint_task(db, 1, {}, density)).find("nearest possible") != std::string::npos);
+  CHECK(message(joint_task(db, weights, {}, {.only = {"9"}})).find("no level '9'; there are '2', '3'") !=
+        std::string::npos);
   quern::thread_pool pool(1);
   const auto times = decode_times(db, 3, pool);
   std::int64_t sum = 0;
