@@ -61,6 +61,13 @@ embedded() {  # SEED
   one joint2.2 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target 2.2 --db "$out/levels_joint"
   one joint_as_bits2.5 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target "$(stored_bits bits2.5)" \
     --db "$out/levels_joint"
+  # Single axes at the bytes of the joint searches: bits with the other scales, the density of fixed bits.
+  one run64_as_bits2.5 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target "$(stored_bits bits2.5)" \
+    --db "$out/levels_joint" --keep-halves --only "2 run 64" --only "3 run 64" --only "4 run 64"
+  for bits in 2 3; do
+    one "density2.2_of_$bits" "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target 2.2 --db "$out/levels_joint" \
+      --keep-halves --only "$bits" --only "$bits nm<2,4>" --only "$bits group_nm<2,4,16>" --only "$bits group_nm<3,4,16>"
+  done
   one joint_as_bits3 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target "$(stored_bits bits3)" \
     --db "$out/levels_joint"
 }

@@ -28,6 +28,9 @@ more=(
   "q_fixed_kl     nm<1,4> fixed    kl"
   "q_static_kl    nm<1,4> static   kl"
   "q_none_kl      nm<1,4> none     kl"
+  "q_slorb_fixed  nm<1,4> fixed    kl --slorb 16"
+  "q_slorb_static nm<1,4> static   kl --slorb 16"
+  "q_slorb_none   nm<1,4> none     kl --slorb 16"
 )
 once=(
   "fixed_kl       nm<2,4> fixed     kl"
