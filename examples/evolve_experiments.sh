@@ -61,7 +61,9 @@ embedded() {  # SEED
   one joint2.2 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target 2.2 --db "$out/levels_joint"
   one joint_as_bits2.5 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target "$(stored_bits bits2.5)" \
     --db "$out/levels_joint"
-  # Single axes at the bytes of the joint searches: bits with the other scales, the density of fixed bits.
+  # Single axes at the bytes of the joint searches: bits with either scales, the density of fixed bits.
+  one bytes_as_bits2.5 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target "$(stored_bits bits2.5)" \
+    --db "$out/levels_joint" --keep-halves --only 2 --only 3 --only 4 --only 5 --only 6 --only 7 --only 8
   one run64_as_bits2.5 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target "$(stored_bits bits2.5)" \
     --db "$out/levels_joint" --keep-halves --only "2 run 64" --only "3 run 64" --only "4 run 64"
   for bits in 2 3; do
