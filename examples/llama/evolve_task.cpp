@@ -33,6 +33,8 @@ prepared_search prepare_search(const evolve_settings& s, const model& m, std::sp
                                const std::function<bool(std::size_t, std::size_t)>& progress,
                                quern::thread_pool& pool) {
   prepared_search out;
+  quern::require(s.task == "joint" || (s.only.empty() && !s.keep_halves && !s.all_levels && !s.time),
+                 "evolve: --only, --keep-halves, --all-levels and --time belong to --task joint");
   if (s.task == "depth") {
     const auto unit = s.unit == "halves"   ? drop_unit::halves
                       : s.unit == "blocks" ? drop_unit::blocks

@@ -215,6 +215,11 @@ if [ -x "$programs/evolve" ]; then
   good evolve deep.safetensors "${e[@]}" --task joint --target 3.5 --db joint --generations 3 -o joint.safetensors
   good generate joint.safetensors --prompt 'In the' -n 4
   good evolve deep.safetensors "${e[@]}" --task joint --time --target 0.9 --db joint --generations 2
+  good evolve deep.safetensors "${e[@]}" --task joint --target 6 --db joint --generations 2 --config axis.txt --keep-halves \
+    --only 4 --only '4 group_nm<2,4,16>'
+  grep -vqE ': 4( group_nm<2,4,16>)?$' axis.txt && fail 'evolve: --only' "$(cat axis.txt)"
+  bad "no level '9'; there are '2'" evolve deep.safetensors "${e[@]}" --task joint --target 4 --db joint --only 9
+  bad 'belong to --task joint' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --only 4
 
   # A search that is killed goes on to the same winner, bit for bit.
   k=(deep.safetensors "${e[@]}" --task bits --target 3 --db levels --generations 40)
