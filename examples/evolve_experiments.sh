@@ -51,6 +51,8 @@ embedded() {  # SEED
     --best-of 32
   one sparsity "$seed" "$model" "${text[@]}" --task sparsity --target 0.7 --delta 2048 --db "$out/levels_70" --baselines \
     --generations 80 --offspring 16 --survivors 4,2,1 --tokens 1024,4096,8192
+  one sparsity_wide "$seed" "$model" "${text[@]}" --task sparsity --target 0.7 --delta 4096 --db "$out/levels_70_wide" \
+    --baselines --generations 100 --offspring 16 --survivors 4,2,1 --tokens 1024,4096,8192
   one depth "$seed" "$model" "${text[@]}" "${whole[@]}" --task depth --attn 1 --ffn 1 --baselines
   one depth50 "$seed" "$model" "${text[@]}" "${whole[@]}" --task depth --attn 2 --ffn 2 --baselines
   one mini_depth "$seed" "$mini" "${text[@]}" "${whole[@]}" --task depth --attn 2 --ffn 2 --baselines

@@ -70,8 +70,7 @@ genome equal_shares(const search_task& task) {
     g.push_back(level);
   }
   quern::rng random(1);
-  quern::settle(task.space, g, std::vector<bool>(g.size()), random);
-  quern::spend(task.space, g, random);
+  quern::settle(task.space, g, std::vector<bool>(g.size()), 0, random);
   return g;
 }
 
@@ -224,11 +223,12 @@ result<search_task> density_task(const level_db& db) {
 result<search_task> joint_task(const level_db& db, std::int64_t budget,
                                const std::vector<std::vector<std::int64_t>>& given, const joint_choice& may) {
   for (const std::string& name : may.only) {
+    const auto& recipes = db.plan().recipes;
+    if (std::any_of(recipes.begin(), recipes.end(), [&](const level_recipe& r) { return r.name == name; }))
+      continue;
     std::string names;
-    bool found = false;
-    for (const level_recipe& r : db.plan().recipes)
-      found = found || r.name == name, names += (names.empty() ? "'" : ", '") + r.name + '\'';
-    if (!found) return error("llama::joint_task: there is no level '", name, "'; there are ", names);
+    for (const level_recipe& r : recipes) names += (names.empty() ? "'" : ", '") + r.name + '\'';
+    return error("llama::joint_task: there is no level '", name, "'; there are ", names);
   }
   std::vector<std::vector<std::int64_t>> cost = given;
   if (cost.empty())

@@ -51,11 +51,13 @@ inline void level_switch(const search_space& s, genome& g, rng& random) {
   ++g[up];
 }
 
-/// Lowers random units by a level until the budget of at_most holds, then raises random ones while the largest
-/// step would still fit. @p spare  units that are not lowered as long as there are others
-inline void settle(const search_space& s, genome& g, const std::vector<bool>& spare, rng& random) {
+/// Lowers random units by a level until the budget of at_most holds, then raises random ones that still fit.
+/// @param spare  units that are not lowered as long as there are others
+/// @param least  raises as long as so much is left. Of a child largest_step(), or it would have more changes than were
+///               drawn; of a start 0, as what it leaves is lost to all that follow
+inline void settle(const search_space& s, genome& g, const std::vector<bool>& spare, std::int64_t least,
+                   rng& random) {
   std::int64_t slack = s.budget[0] - total_cost(s, g);
-  const std::int64_t most = largest_step(s);
   const auto move = [&](std::size_t u, std::size_t level) {
     slack -= step_cost(s, g, u, level);
     g[u] = static_cast<std::uint16_t>(level);
@@ -69,27 +71,13 @@ inline void settle(const search_space& s, genome& g, const std::vector<bool>& sp
     if (u == s.units.size()) return;  // check() has refused such budgets
     move(u, g[u] - 1u);
   }
-  while (slack >= most) {
-    const std::size_t u = draw_unit(s, random, [&](std::size_t v) {
-      return !is_gate(s, v) && is_open(s, g, v) && g[v] + 1u < s.units[v].cost.size();
-    });
-    if (u == s.units.size()) return;
-    move(u, g[u] + 1u);
-  }
-}
-
-/// Raises random units by a level as long as one fits into the budget of at_most: where a search starts, what is left
-/// unspent is lost to all that follow. Children do not: that would be more changes than were drawn.
-inline void spend(const search_space& s, genome& g, rng& random) {
-  std::int64_t slack = s.budget[0] - total_cost(s, g);
-  for (;;) {
+  while (slack >= least) {
     const std::size_t u = draw_unit(s, random, [&](std::size_t v) {
       return !is_gate(s, v) && is_open(s, g, v) && g[v] + 1u < s.units[v].cost.size() &&
              step_cost(s, g, v, g[v] + 1u) <= slack;
     });
     if (u == s.units.size()) return;
-    slack -= step_cost(s, g, u, g[u] + 1u);
-    ++g[u];
+    move(u, g[u] + 1u);
   }
 }
 
@@ -119,12 +107,12 @@ inline genome mutate(const search_space& s, const genome& parent, const mutate_o
     g[u] = static_cast<std::uint16_t>(std::min(level, s.units[u].cost.size() - 1));
     spare[u] = true;
   }
-  settle(s, g, spare, random);
+  settle(s, g, spare, largest_step(s), random);
   return g;
 }
 
 /// A random genome that keeps the budget: the lowest level that all units can have and that costs the budget or
-/// more, then random steps down (EvoPress's candidates for fractional targets), under at_most what spend() adds, then
+/// more, then random steps down (EvoPress's candidates for fractional targets), under at_most up where it still fits, then
 /// @p switches mutations. An integer target without switches is uniform. @p s must have passed check()
 inline genome random_genome(const search_space& s, rng& random, std::size_t switches = 0) {
   genome g(s.units.size());
@@ -142,8 +130,7 @@ inline genome random_genome(const search_space& s, rng& random, std::size_t swit
     for (at_level(0, group, all); cost() < s.budget[group] && level + 1 < levels;)
       at_level(++level, group, all);
     if (all) {
-      settle(s, g, std::vector<bool>(g.size()), random);
-      spend(s, g, random);
+      settle(s, g, std::vector<bool>(g.size()), 0, random);
       continue;
     }
     while (cost() > s.budget[group])
