@@ -10,9 +10,12 @@
 
 namespace bench {
 
+/// Bytes of copies that are gone through, more than any cache holds; and one copy, which stays in the cache.
+constexpr std::size_t cold = std::size_t{256} << 20, cached = 0;
+
 struct shape {
   std::size_t rows, cols, tokens, threads;
-  std::size_t rotated;  // bytes of copies that are gone through; 0: one copy, which stays in the cache
+  std::size_t rotated;  // cold or cached
 };
 
 inline const std::vector<float>& inputs(std::size_t n) {

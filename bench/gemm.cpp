@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batches of tokens times a packed matrix. See product.hpp.
+// Batches of tokens times a packed matrix, cold weights as in a model. See product.hpp.
 #include "product.hpp"
 
 namespace {
@@ -18,7 +18,8 @@ void add_int8() {
 
 int main(int argc, char** argv) {
   for (const std::size_t threads : {1, 2})
-    for (const std::size_t tokens : {4, 16, 64, 96, 512}) shapes.push_back({4096, 4096, tokens, threads, 0});
+    for (const std::size_t tokens : {4, 16, 64, 96, 512})
+      shapes.push_back({4096, 4096, tokens, threads, cold});
   add_int8<bsr<32, 32>, symmetric<4, 16, two_level>>();
   add_int8<bsr<16, 64>, affine<4, 64>>();
   add_int8<bsr<16, 32>, affine<4, 32>>();

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// One vector times a packed matrix: cold weights, and small matrices that stay in the cache. See product.hpp.
+// One vector times a packed matrix: cold weights, and small matrices also while they stay in the cache. See product.hpp.
 #include "product.hpp"
 
 namespace {
 
 using namespace bench;
 
-constexpr std::size_t rotated = std::size_t{256} << 20;
 std::vector<shape> shapes;
 
 template <class P, class Q>
@@ -18,10 +17,10 @@ void add_int8() {
 
 int main(int argc, char** argv) {
   for (const std::size_t threads : {1, 2}) {
-    shapes.push_back({4096, 4096, 1, threads, rotated});
-    shapes.push_back({11008, 4096, 1, threads, rotated});
-    shapes.push_back({576, 576, 1, threads, 0});
-    shapes.push_back({1536, 576, 1, threads, 0});
+    shapes.push_back({4096, 4096, 1, threads, cold});
+    shapes.push_back({11008, 4096, 1, threads, cold});
+    for (const std::size_t rows : {576, 1536})
+      for (const std::size_t rotated : {cold, cached}) shapes.push_back({rows, 576, 1, threads, rotated});
   }
   add_int8<bsr<16, 32>, affine<4, 32>>();
   add_int8<bsr<16, 32>, symmetric<4, 32>>();

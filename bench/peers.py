@@ -4,7 +4,7 @@
     python3 bench/peers.py contenders.json --rounds 7 --markdown table.md --json samples.json
     python3 bench/peers.py --reference 'ggml: q4_0+' \\
         --contender ours benchmark 'build/release/bench/bench_gemv --benchmark_format=json' \\
-        --contender ggml driver '$PEERS/ggml_mm -t 1 -s 4096x4096 -m 1 -y q4_0+'
+        --contender ggml benchmark '$PEERS/ggml_multiply --benchmark_filter=/M1/'
 
 A contender is a command that prints times. Each round runs every contender once; a round starts with the contender
 after the one that the round before started with, so that nobody always runs behind the same neighbour. Every time
@@ -20,13 +20,13 @@ contenders.json:
      "contenders": [
        {"label": "ours", "format": "benchmark", "case": {"threads": 1},
         "command": "build/release/bench/bench_gemv --benchmark_format=json --benchmark_filter=dense"},
-       {"label": "ggml", "format": "driver", "command": "$PEERS/ggml_mm -t 1 -s 4096x4096 -m 1 -y q4_0+"},
+       {"label": "ggml", "format": "benchmark", "command": "$PEERS/ggml_multiply --benchmark_filter=/M1/"},
        {"label": "tool", "unit": "ms", "case": {"rows": 4096, "cols": 4096, "batch": 1, "threads": 1},
         "pattern": "^(?P<name>\\\\w+) took (?P<time>[\\\\d.]+)", "command": "./tool --repeat 5"}]}
 
-format     `benchmark`: Google Benchmark, JSON or console, real time; /N<rows>/K<cols>/M<batch>[/T<threads>] of a name
-           is its case. `driver`: lines "<name> bpw <b> t<threads> <rows>x<cols> M=<batch> .. med <time> us ..".
-           `speed`: the lines of examples/speed. `llama-bench`: those of llama.cpp's llama-bench -o jsonl.
+format     `benchmark`: Google Benchmark, JSON or lines "<name> <time> <unit>", real time; of a name
+           /N<rows>/K<cols>/M<batch>[/T<threads>][/cached] is its case. `speed`: the lines of examples/speed.
+           `llama-bench`: those of llama.cpp's llama-bench -o jsonl.
 pattern    instead of a format: a regular expression, searched in every line of the standard output. Group `time` is
            the time and `name`, if there, names the row; `unit` (ns, us, ms, s) may be a group or a key beside the
            pattern, else it is us; every other group belongs to the case.
@@ -54,10 +54,8 @@ import tempfile
 MICROSECONDS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
 OPTIONS = r"(?:/(?!threads:)\w+:[\d.]+|/real_time|/process_time|/manual_time)*?"
 FORMATS = {
-    "driver": r"^(?P<name>\S+)\s+bpw\s+\S+\s+t(?P<threads>\d+)\s+(?P<rows>\d+)x(?P<cols>\d+)\s+M=(?P<batch>\d+)\s"
-              r".*?\bmed\s+(?P<time>[\d.]+)\s+(?P<unit>us)\b",
     "benchmark": r"^(?P<name>\S+?)(?:/N(?P<rows>\d+)/K(?P<cols>\d+)/M(?P<batch>\d+))?" + OPTIONS +
-                 r"(?:/(?:T|threads:)(?P<threads>\d+))?" + OPTIONS +
+                 r"(?:/(?:T|threads:)(?P<threads>\d+))?(?:/(?P<weights>cached))?" + OPTIONS +
                  r"(?:_(?P<aggregate>mean|median|stddev|cv))?\s+(?P<time>\d[\d.e+-]*)\s+(?P<unit>[num]?s)(?=\s|$)",
     "speed": r"^(?P<name>\S+) threads (?P<threads>\d+) prompt (?P<prompt>\d+) tokens (?P<tokens>\d+) "
              r".*: (?P<time>[\d.]+) (?P<unit>ms),",
@@ -310,8 +308,10 @@ def self_test():
         else:
             raise SystemExit(f"self-test: {what} was not refused")
 
-    line = "q4_0+     bpw 4.5 t1  4096x4096  M=1   n=57    med     512.25 us min     500.00 us  W  18.4 GB/s\n"
-    expect("driver", read("OpenBLAS: something else\n" + line, format="driver"), [("p: q4_0+", shape, 512.25)])
+    expect("a line", read("OpenBLAS: something else\nq4_0+/N4096/K4096/M1/T1 512.25 us\n", format="benchmark"),
+           [("p: q4_0+", shape, 512.25)])
+    expect("in the cache", read("q4_0+/N4096/K4096/M1/T1/cached/manual_time 9 us\n", format="benchmark"),
+           [("p: q4_0+", {**shape, "weights": "cached"}, 9.0)])
     console = ("gemv/dense/affine<4,32>/avx512/N4096/K4096/M1     594821 ns     594793 ns     1176 bytes=13G/s\n"
                "gemv/eigen/N4096/K4096/M1/min_time:0.2/real_time/threads:2  1.5e+06 ns 1 ns 9\n"
                "stream/read     21.5 ms     21.4 ms     32\n"
@@ -335,13 +335,13 @@ def self_test():
                          format="speed"), [("p: dense_affine<4,32>", of_model, 1500.0)])
     expect("llama-bench", read('{"n_batch": 9, "n_threads": 2, "n_prompt": 0, "n_gen": 128, "avg_ns": 1500000}\n',
                                format="llama-bench"), [("p", of_model, 1500.0)])
-    refused("no time", "no time", lambda: read("nothing\n", format="driver"))
+    refused("no time", "no time", lambda: read("nothing\n", format="benchmark"))
     refused("a time of 0", "time of 0", lambda: read("t 0\n", pattern=r"t (?P<time>\d+)"))
     refused("a reference of two rows", "2 rows", lambda: reference_row({n: [{"contender": "p"}] for n in "ab"}, "p"))
     refused("a pattern without time", "(?P<time>", lambda: Contender("p", "-", pattern="x"))
     refused("a format that is none", "no format", lambda: Contender("p", "-", format="csv"))
     refused("a command that fails", "status 3", lambda: Contender("p", f"{shlex.quote(sys.executable)} -c 'exit(3)'",
-                                                                   format="driver").run(""))
+                                                                   format="benchmark").run(""))
     with tempfile.TemporaryDirectory() as folder:
         # Each contender writes its letter into a file (the order is the test) and prints its next time.
         program = ("import os,sys; f = open(sys.argv[1], 'a'); f.write(sys.argv[2]); f.close(); "

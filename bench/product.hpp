@@ -2,8 +2,8 @@
 #pragma once
 // bench::add<quern::isa::avx512_vnni, quern::int8_groups<32>, P, Q>("gemv", "", shapes);
 //
-// Registers <kind>/<pattern>/<quantizer>/<isa>[-<activations>]/N<rows>/K<cols>/M<tokens>/T<threads>: tokens times a
-// packed matrix, whose copies are rotated through more memory than any cache holds where the shape says so.
+// Registers <kind>/<pattern>/<quantizer>/<isa>[-<activations>]/N<rows>/K<cols>/M<tokens>/T<threads>[/cached]: tokens
+// times a packed matrix, whose copies are rotated through more memory than any cache holds, or one copy: cached.
 // Quantizing the activations is part of the time. Counters: bits_per_weight; GB/s of packed bytes; stream = GB/s of a
 // plain read of the same memory, measured right after; of_stream = their ratio; GOP/s counted dense, pruned weights
 // included; error = relative error against exact activations; peak = GOP/s of dot products in registers, measured right after; of_peak = their ratio.
@@ -107,7 +107,7 @@ inline void eigen_fp32(benchmark::State& state, shape s) {
 
 inline std::string ending(const shape& s) {
   return "/N" + std::to_string(s.rows) + "/K" + std::to_string(s.cols) + "/M" + std::to_string(s.tokens) +
-         "/T" + std::to_string(s.threads);
+         "/T" + std::to_string(s.threads) + (s.rotated == cached ? "/cached" : "");
 }
 
 template <class Isa, class A, class P, class Q>

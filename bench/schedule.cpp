@@ -111,7 +111,7 @@ void scheduled(benchmark::State& state, shape s, bool even, bool by_rows) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const shape shapes[] = {{4096, 4096, 1, 2, std::size_t{256} << 20}, {1536, 576, 1, 2, 0}};
+  const shape shapes[] = {{4096, 4096, 1, 2, cold}, {1536, 576, 1, 2, cached}};
   for (const shape& s : shapes)
     for (const bool even : {false, true})
       for (const bool by_rows : {false, true})
