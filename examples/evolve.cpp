@@ -20,7 +20,7 @@ namespace {
 
 volatile std::sig_atomic_t interrupted = 0;
 
-/// What other methods choose, and where a joint search starts.
+/// What other methods choose, and where a search may start.
 std::vector<llama::rival> rivals_of(const llama::evolve_settings& s, const llama::prepared_search& p,
                                     const llama::model& m, std::span<const std::int32_t> ids,
                                     const quern::evolve_options& o, llama::candidate_runner& run,
@@ -114,13 +114,15 @@ int search(const llama::evolve_settings& s, Communicator& others) {
     return 0;
   }
   // A joint search starts from the best that others find: formats that cost about the same can be far apart.
+  const bool from_best = s.from_best || s.task == "joint";
   std::vector<llama::genome> parents = task.start;
   std::optional<double> best;
   for (const llama::rival& r : rivals_of(s, p, m, ids, o, run, evaluate, pool)) {
     const double fitness = measure(r.levels);
     say(r.name, &r.levels, fitness);
-    if (s.task == "joint" && (!best || fitness < *best)) parents = {r.levels}, best = fitness;
+    if (from_best && (!best || fitness < *best)) parents = {r.levels}, best = fitness;
   }
+  quern::require(!from_best || best.has_value(), "evolve: --from-best needs --baselines or --best-of");
   const std::uint64_t mark = llama::search_mark(s, task, o, run.tokens());
   quern::evolve_state state = s.resume ? llama::read_state(s.checkpoint, task.space, mark).value()
                                        : quern::evolve_start(task.space, o, parents).value();

@@ -61,6 +61,8 @@ inline void add_evolve_options(CLI::App& app, evolve_settings& s) {
   app.add_option("--tokens", s.tokens, "per stage, instead of the preset's: 512,2048,8192")->delimiter(',');
   app.add_option("--seed", s.seed);
   app.add_flag("--baselines", s.baselines, "measure what other methods choose, too");
+  app.add_flag("--from-best", s.from_best,
+               "begin with the best of --baselines and --best-of, as joint searches do");
   app.add_option("--best-of", s.random, "baseline: the best of so many random configurations");
   app.add_option("--brute-force", s.brute,
                  "measure all configurations instead of searching, if at most so many");

@@ -24,7 +24,8 @@ struct evolve_settings {
   int steps = 8;
   quern::grouping group = quern::grouping::size;
   fitness_options fitness;
-  bool time = false, resume = false, baselines = false, mpi = false, all_levels = false, keep_halves = false;
+  bool time = false, resume = false, baselines = false, mpi = false, all_levels = false, keep_halves = false,
+       from_best = false;
   quern::mutate_options mutate;
   std::uint64_t seed = 1;
 };

@@ -210,6 +210,13 @@ if [ -x "$programs/evolve" ]; then
   [ "$(wc -c <cut.safetensors)" -lt "$(wc -c <deep.safetensors)" ] || fail 'evolve: nothing was dropped from the file'
   good evolve deep.safetensors "${e[@]}" --task depth --attn 1 --ffn 1 --brute-force 16 --json all.json
   is_json all.json 'len(d["all"]) == 16'
+  # From the best baseline, measured on the whole text: what is found cannot be worse.
+  for seed in 1 2 3 4; do
+    good evolve deep.safetensors --text text --context 32 --text-tokens 256 --threads 1 --offspring 1 --survivors 1 --tokens 256 \
+      --task depth --attn 2 --ffn 2 --generations 1 --baselines --from-best --seed $seed --json from.json
+    is_json from.json '(lambda f: f["search"] <= min(f.values()))({r["name"]: r["fitness"] for r in d["table"][1:]})'
+  done
+  bad 'needs --baselines' evolve deep.safetensors "${e[@]}" --task depth --target 0.25 --from-best
   good evolve deep.safetensors "${e[@]}" --task sparsity --target 0.5 --db sparse --generations 2 --baselines --top 16
   good evolve deep.safetensors "${e[@]}" --task groups --target 0.5 --delta 32 --db groups --generations 2 --fitness ppl
   good evolve deep.safetensors "${e[@]}" --task joint --target 3.5 --db joint --generations 3 -o joint.safetensors
