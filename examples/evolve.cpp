@@ -10,6 +10,8 @@
 #include <llama/evolve_report.hpp>
 #include <llama/evolve_task.hpp>
 #include <llama/load.hpp>
+#include <llama/search_text.hpp>
+#include <llama/text_file.hpp>
 #include <optional>
 #include <quern/search/share.hpp>
 #if defined(QUERN_EVOLVE_MPI)
@@ -42,6 +44,8 @@ std::vector<llama::rival> rivals_of(const llama::evolve_settings& s, const llama
                                   p.task.start.empty() || s.task == "joint" ? 0 : space.units.size())
                        .value()
                        .levels});
+  if (!s.begin.empty())
+    out.push_back({"start", llama::from_text(p.task, llama::read_text(s.begin), m.shape.layers).value()});
   return out;
 }
 
@@ -120,9 +124,10 @@ int search(const llama::evolve_settings& s, Communicator& others) {
   for (const llama::rival& r : rivals_of(s, p, m, ids, o, run, evaluate, pool)) {
     const double fitness = measure(r.levels);
     say(r.name, &r.levels, fitness);
-    if (from_best && (!best || fitness < *best)) parents = {r.levels}, best = fitness;
+    if (from_best ? !best || fitness < *best : r.name == "start") parents = {r.levels}, best = fitness;
   }
-  quern::require(!from_best || best.has_value(), "evolve: --from-best needs --baselines or --best-of");
+  quern::require(!from_best || best.has_value(),
+                 "evolve: --from-best needs --start, --baselines or --best-of");
   const std::uint64_t mark = llama::search_mark(s, task, o, run.tokens());
   quern::evolve_state state = s.resume ? llama::read_state(s.checkpoint, task.space, mark).value()
                                        : quern::evolve_start(task.space, o, parents).value();

@@ -61,8 +61,10 @@ inline void add_evolve_options(CLI::App& app, evolve_settings& s) {
   app.add_option("--tokens", s.tokens, "per stage, instead of the preset's: 512,2048,8192")->delimiter(',');
   app.add_option("--seed", s.seed);
   app.add_flag("--baselines", s.baselines, "measure what other methods choose, too");
+  app.add_option("--start", s.begin,
+                 "begin with these levels, a file that --config wrote for the same task and target");
   app.add_flag("--from-best", s.from_best,
-               "begin with the best of --baselines and --best-of, as joint searches do");
+               "begin with the best of --start, --baselines and --best-of, as joint searches do");
   app.add_option("--best-of", s.random, "baseline: the best of so many random configurations");
   app.add_option("--brute-force", s.brute,
                  "measure all configurations instead of searching, if at most so many");

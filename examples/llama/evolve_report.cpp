@@ -5,6 +5,7 @@
 #include <llama/evolve_model.hpp>
 #include <llama/evolve_report.hpp>
 #include <llama/load.hpp>
+#include <llama/search_text.hpp>
 #include <llama/text_file.hpp>
 
 namespace llama {

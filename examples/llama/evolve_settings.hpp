@@ -14,7 +14,7 @@ namespace llama {
 struct evolve_settings {
   std::string model, task = "bits", text, held_out, db = "levels", preset = "small", unit = "halves", out,
                      run = "16,two_level";
-  std::string config, tensor_types, svg, json, checkpoint;
+  std::string begin, config, tensor_types, svg, json, checkpoint;
   double target = 3;
   std::size_t attn = 0, ffn = 0, generations = 0, offspring = 0, windows = 16, held_context = 0, threads = 0;
   std::size_t random = 0, brute = 0, calibration_windows = 64, repeats = 15, text_tokens = 65536;

@@ -293,41 +293,4 @@ std::vector<std::vector<std::int64_t>> decode_times(const level_db& db, std::siz
   return out;
 }
 
-std::string as_text(const search_task& task, const genome& g, std::size_t layers) {
-  std::string out;
-  if (task.table.front().levels.front().label != "dropped") {
-    for (std::size_t u = 0; u < g.size(); ++u) {
-      const bool open = quern::is_open(task.space, g, u);
-      out += task.table[u].name + ": " + (open ? task.table[u].levels[g[u]].label : "dropped") + '\n';
-    }
-    return out;
-  }
-  std::vector<bool> dropped(2 * layers);
-  const bool halves = task.space.budget.size() == 2;
-  const std::size_t step = !halves && task.table.size() > 1 ? task.half_of[1] / 2 : 1;
-  for (std::size_t u = 0; u < g.size(); ++u)
-    for (std::size_t h = 0; g[u] == 0 && h < (halves ? 1 : 2 * step); ++h)
-      dropped[task.half_of[u] + h] = true;
-  for (std::size_t l = 0; l < layers; ++l) {
-    const bool a = dropped[2 * l], f = dropped[2 * l + 1];
-    out += a && f ? "attn+mlp\n" : a ? "attn\n" : f ? "mlp\n" : "none\n";
-  }
-  return out;
-}
-
-std::string as_tensor_types(const search_task& task, const genome& g) {
-  constexpr const char* types[] = {"", "", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_0", "q8_0"};
-  std::string out;
-  for (std::size_t u = 0; u < g.size(); ++u) {
-    if (!quern::is_open(task.space, g, u)) continue;
-    const std::string& label = task.table[u].levels[g[u]].label;
-    if (label == "kept" || label == "dropped") continue;
-    const int bits = std::atoi(label.c_str());  // "4", "4 nm<2,4>": llama.cpp has no sparse types
-    std::string pattern;
-    for (const char c : task.table[u].name) pattern += c == '.' ? std::string("\\.") : std::string(1, c);
-    out += pattern + "\\.weight=" + types[std::clamp(bits, 2, 8)] + '\n';
-  }
-  return out;
-}
-
 }  // namespace llama

@@ -62,12 +62,4 @@ std::size_t block_bytes(const model& m);
 /// Weights of the linears of the blocks.
 std::size_t block_weights(const model& m);
 
-/// EvoPress's text form: one line per linear, "blk.3.ffn_up: 3", in depth searches one per block: attn, mlp, attn+mlp
-/// (what is dropped) or none.
-std::string as_text(const search_task& task, const genome& g, std::size_t layers);
-/// One "pattern=type" a line for llama-quantize --tensor-type-file (or each after --tensor-type): the K-quant of each
-/// linear's bits. llama.cpp prunes nothing: sparse levels are given by the bits of their codes; halves that are dropped
-/// have no line.
-std::string as_tensor_types(const search_task& task, const genome& g);
-
 }  // namespace llama

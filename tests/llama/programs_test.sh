@@ -216,11 +216,17 @@ if [ -x "$programs/evolve" ]; then
       --task depth --attn 2 --ffn 2 --generations 1 --baselines --from-best --seed $seed --json from.json
     is_json from.json '(lambda f: f["search"] <= min(f.values()))({r["name"]: r["fitness"] for r in d["table"][1:]})'
   done
-  bad 'needs --baselines' evolve deep.safetensors "${e[@]}" --task depth --target 0.25 --from-best
+  bad 'needs --start' evolve deep.safetensors "${e[@]}" --task depth --target 0.25 --from-best
   good evolve deep.safetensors "${e[@]}" --task sparsity --target 0.5 --db sparse --generations 2 --baselines --top 16
   good evolve deep.safetensors "${e[@]}" --task groups --target 0.5 --delta 32 --db groups --generations 2 --fitness ppl
   good evolve deep.safetensors "${e[@]}" --task joint --target 3.5 --db joint --generations 3 -o joint.safetensors
   good generate joint.safetensors --prompt 'In the' -n 4
+  # A search goes on from what another wrote, with minibatches of its own.
+  good evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --generations 2 --start bits.txt --json more.json
+  is_json more.json '"start" in {r["name"] for r in d["table"]}'
+  bad 'no line for|lines for' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --start /dev/null
+  bad 'has no level .9.' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --start <(sed '5s/: ./: 9/' bits.txt)
+  bad 'keep the budget' evolve deep.safetensors "${e[@]}" --task bits --target 4 --db levels --start bits.txt
   good evolve deep.safetensors "${e[@]}" --task joint --time --target 0.9 --db joint --generations 2
   good evolve deep.safetensors "${e[@]}" --task joint --target 6 --db joint --generations 2 --config axis.txt --keep-halves \
     --only 4 --only '4 group_nm<2,4,16>'

@@ -6,6 +6,7 @@
 #include <llama/evolve_model.hpp>
 #include <llama/load.hpp>
 #include <llama/packed.hpp>
+#include <llama/search_text.hpp>
 #include <llama/tiny_model.hpp>
 #include <string>
 
@@ -41,7 +42,10 @@ level_db database(const model& m, std::vector<level_recipe> recipes, const char*
   return db;
 }
 
-std::string message(const quern::result<search_task>& r) { return r ? std::string() : r.error().what(); }
+template <class T>
+std::string message(const quern::result<T>& r) {
+  return r ? std::string() : r.error().what();
+}
 
 }  // namespace
 
@@ -81,9 +85,18 @@ TEST_CASE("depth: halves, blocks and pairs, their budgets and EvoPress's text") 
   const genome g{1, 0, 0, 1, 1, 1, 1, 0, 1, 0, 0, 1};
   CHECK(quern::conforms(halves.space, g));
   CHECK(as_text(halves, g, 6) == "none\nattn+mlp\nattn\nmlp\nmlp\nnone\n");
+  CHECK(from_text(halves, as_text(halves, g, 6), 6).value() == g);
+  CHECK(message(from_text(halves, "none\n", 6)).find("1 lines for 6 blocks") != std::string::npos);
+  CHECK(message(from_text(halves, "none\nall\nattn\nmlp\nmlp\nnone\n", 6)).find("line 2") !=
+        std::string::npos);
+  CHECK(message(from_text(halves, "mlp\nattn+mlp\nattn\nmlp\nmlp\nnone\n", 6)).find("budget") !=
+        std::string::npos);
   const search_task pairs = depth_task(m, drop_unit::pairs, 1, 0).value();
   CHECK(pairs.space.units.size() == 3);
   CHECK(as_text(pairs, {1, 0, 1}, 6) == "none\nnone\nattn+mlp\nattn+mlp\nnone\nnone\n");
+  CHECK(from_text(pairs, "none\nnone\nattn+mlp\nattn+mlp\nnone\nnone\n", 6).value() == genome{1, 0, 1});
+  CHECK(message(from_text(pairs, "none\nnone\nattn+mlp\nmlp\nnone\nnone\n", 6)).find("line 4") !=
+        std::string::npos);
   model cut = m;
   pairs.assemble({1, 0, 1}, cut);
   for (std::size_t l = 0; l < 6; ++l) CHECK(cut.blocks[l].has_attn() == (l < 2 || l > 3));
@@ -117,6 +130,14 @@ TEST_CASE("bits: exact budgets per group, impossible ones with the nearest, expo
   CHECK(packed_of(target.blocks[0].attn_output)->format->quantizer == "affine<2,16,two_level>");
   CHECK(packed_of(target.blocks[3].ffn_down)->format->quantizer == "affine<3,16,two_level>");
   CHECK(as_text(task, g, 4).substr(0, 30) == "blk.0.attn_q: 4\nblk.0.attn_k: ");
+  const std::string text = as_text(task, g, 4);
+  CHECK(from_text(task, text, 4).value() == g);
+  CHECK(message(from_text(task, text.substr(0, text.rfind("blk.3.ffn_down")), 4))
+            .find("no line for 'blk.3.ffn_down'") != std::string::npos);
+  CHECK(message(from_text(task, "blk.0.attn_q: 4\nblk.0.attn_q: 4\n", 4)).find("line 2") !=
+        std::string::npos);
+  CHECK(message(from_text(task, "blk.0.attn_q 4\n", 4)).find("line 1") != std::string::npos);
+  CHECK(message(from_text(task, "blk.0.attn_q: 9\n", 4)).find("no level '9'") != std::string::npos);
   CHECK(as_tensor_types(task, g).substr(0, 30) == "blk\\.0\\.attn_q\\.weight=q4_k\nbl");
 
   CHECK(bits_task(db, 2.25, quern::grouping::size).value().start.empty());
@@ -162,6 +183,12 @@ TEST_CASE("joint: one budget in bytes over formats, bits and dropping, paid by t
     // What the budget counts is what the model stores.
     REQUIRE(static_cast<std::int64_t>(block_bytes(target)) == quern::total_cost(task.space, g));
     REQUIRE(static_cast<std::int64_t>(block_bytes(target)) <= weights / 2);
+    const std::string text = as_text(task, g, 3);
+    REQUIRE(as_text(task, from_text(task, text, 3).value(), 3) == text);
+    const std::size_t kept = text.find(".attn: kept");  // a half is dropped as a whole
+    if (kept != std::string::npos)
+      REQUIRE(message(from_text(task, std::string(text).replace(kept, 11, ".attn: dropped"), 3))
+                  .find("its half is") != std::string::npos);
     for (const block& b : target.blocks) {
       dropped += b.has_attn() ? 0 : 1;
       if (b.has_ffn()) sparse += packed_of(b.ffn_up)->format->pattern != "dense" ? 1 : 0;
