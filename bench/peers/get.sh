@@ -31,7 +31,8 @@ source=$to/$llama/vendor/llama.cpp
 cmake -S "$source" -B "$to/llama" -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DGGML_OPENMP=ON -DLLAMA_CURL=OFF \
   -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_TOOLS=ON \
   -DBUILD_SHARED_LIBS=ON >"$to/cmake.log"
-cmake --build "$to/llama" --target llama-bench llama-quantize
+cmake --build "$to/llama" --target llama-bench llama-quantize >"$to/build.log" 2>&1 ||
+  { tail -n 20 "$to/build.log" >&2; exit 1; }
 ln -sfn llama/bin "$to/bin"
 g++ -O2 -std=c++20 -I"$source/ggml/include" "$here/ggml.cpp" -o "$to/ggml_multiply" -L"$to/bin" -Wl,-rpath,"$to/llama/bin" \
   -lggml -lggml-base -lggml-cpu -lbenchmark -lpthread
