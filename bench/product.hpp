@@ -11,6 +11,7 @@
 
 #include <Eigen/Core>
 #include <cmath>
+#include <cstring>
 #include <quern/core/thread_pool.hpp>
 #include <quern/quern.hpp>
 #include <string>
@@ -22,31 +23,44 @@ namespace bench {
 
 using namespace quern;
 
-/// As many copies as the shape asks for.
+/// Copies of a matrix, as many as the shape asks for, one behind the other in one buffer: so the weights of a model lie.
 template <class P, class Q>
-std::vector<matrix<P, Q>> copies_of(const matrix<P, Q>& w, const shape& s) {
-  std::vector<matrix<P, Q>> copies;
-  do copies.push_back(w.clone());
-  while (copies.size() * w.bytes().total() < s.rotated);
-  return copies;
-}
+class copies {
+ public:
+  copies(const matrix<P, Q>& w, const shape& s)
+      : first_(w.view().raw()),
+        size_((w.bytes().total() + 63) / 64 * 64),
+        count_(s.rotated / size_ + 1),
+        memory_(size_ * count_) {
+    for (std::size_t i = 0; i < count_; ++i)
+      std::memcpy(memory_.data() + i * size_, first_[stream::begin], w.bytes().total());
+  }
+  /// Copy @p i, modulo their number.
+  matrix_view<P, Q> operator[](std::size_t i) const {
+    packed_view v = first_;
+    for (const std::byte*& at : v.at) at = memory_.data() + i % count_ * size_ + (at - first_[stream::begin]);
+    return matrix_view<P, Q>(v);
+  }
+  std::span<const std::byte> memory() const { return {memory_.data(), memory_.size()}; }
+
+ private:
+  packed_view first_;
+  std::size_t size_, count_;
+  buffer memory_;
+};
 
 /// Times f(copy) with the copies in turn, and sets the counters of bytes and operations.
 template <class P, class Q, class F>
-void time_copies(benchmark::State& state, const std::vector<matrix<P, Q>>& copies, const shape& s,
-                 thread_pool& pool, F&& f) {
-  const matrix<P, Q>& w = copies.front();
-  const std::size_t bytes = w.bytes().total();
+void time_copies(benchmark::State& state, const copies<P, Q>& all, const shape& s, thread_pool& pool, F&& f) {
+  const std::size_t bytes = all[0].bytes().total();
   std::size_t i = 0;
   const auto start = std::chrono::steady_clock::now();
-  for (auto _ : state) f(copies[i++ % copies.size()]);
+  for (auto _ : state) f(all[i++]);
   const std::chrono::duration<double, std::nano> spent = std::chrono::steady_clock::now() - start;
-  std::vector<std::span<const std::byte>> memory;
-  for (const auto& c : copies) memory.emplace_back(c.view()[stream::begin], bytes);
   const auto passes = static_cast<double>(state.iterations());
   const double rate = passes * static_cast<double>(bytes) / spent.count();
-  const double stream = read_rate(memory, 0.03, pool);
-  state.counters["bits_per_weight"] = w.bits_per_weight();
+  const double stream = read_rate({all.memory()}, 0.03, pool);
+  state.counters["bits_per_weight"] = all[0].bits_per_weight();
   state.counters["GB/s"] = rate;
   state.counters["stream"] = stream;
   state.counters["of_stream"] = rate / stream;
@@ -82,7 +96,7 @@ void product(benchmark::State& state, shape s) {
     size += std::pow(static_cast<double>(expected[i]), 2);
   }
   state.counters["error"] = std::sqrt(off / size);
-  time_copies(state, copies_of(w, s), s, pool, [&](const matrix<P, Q>& copy) {
+  time_copies(state, copies(w, s), s, pool, [&](const matrix_view<P, Q>& copy) {
     a.assign(in);
     multiply<isas>(copy, a.view(), out, pool);
     benchmark::DoNotOptimize(y.data());

@@ -18,6 +18,7 @@ using namespace bench;
 using pattern = group<16>;
 using quantizer = affine<4, 16>;
 using weights = matrix<pattern, quantizer>;
+using view = matrix_view<pattern, quantizer>;
 using isas = isa_list<isa::avx512_vnni, isa::scalar>;
 
 weights with_rows_kept(std::size_t rows, std::size_t cols, bool even) {
@@ -37,11 +38,9 @@ weights with_rows_kept(std::size_t rows, std::size_t cols, bool even) {
 
 /// Tiles of 16 rows, equally many for every thread.
 template <executor Exec>
-void multiply_by_rows(const weights& w, const activation_view<int8_groups<32>>& x, span2<float> y,
-                      Exec&& exec) {
-  exec.parallel_for(layout<pattern, quantizer>::tiles(w.rows()), 1, [&](std::size_t begin, std::size_t end) {
-    multiply_tiles<isas>(w.view(), begin, end, x, y);
-  });
+void multiply_by_rows(const view& w, const activation_view<int8_groups<32>>& x, span2<float> y, Exec&& exec) {
+  exec.parallel_for(layout<pattern, quantizer>::tiles(w.rows()), 1,
+                    [&](std::size_t begin, std::size_t end) { multiply_tiles<isas>(w, begin, end, x, y); });
 }
 
 void scheduled(benchmark::State& state, shape s, bool even, bool by_rows) {
@@ -54,20 +53,20 @@ void scheduled(benchmark::State& state, shape s, bool even, bool by_rows) {
   activations<int8_groups<32>, isas> a;
   a.assign(in);
   multiply<isas>(w, a.view(), out, pool);
-  multiply_by_rows(w, a.view(), span2<float>(other.data(), 1, s.rows), pool);
+  multiply_by_rows(w.view(), a.view(), span2<float>(other.data(), 1, s.rows), pool);
   if (y != other) return state.SkipWithError("the cut changes the result");
   multiply<isa_list<isa::scalar>>(w, a.view(), span2<float>(other.data(), 1, s.rows));
   for (std::size_t r = 0; r < s.rows; ++r)
     if (!(std::abs(y[r] - other[r]) < 0.02f)) return state.SkipWithError("differs from the scalar kernel");
-  const auto run = [&](const weights& copy, auto&& exec) {
+  const auto run = [&](const view& copy, auto&& exec) {
     if (by_rows)
       multiply_by_rows(copy, a.view(), out, exec);
     else
       multiply<isas>(copy, a.view(), out, exec);
     benchmark::DoNotOptimize(y.data());
   };
-  const std::vector<weights> copies = copies_of(w, s);
-  time_copies(state, copies, s, pool, [&](const weights& copy) {
+  const copies weights_of(w, s);
+  time_copies(state, weights_of, s, pool, [&](const view& copy) {
     a.assign(in);
     run(copy, pool);
   });
@@ -76,7 +75,7 @@ void scheduled(benchmark::State& state, shape s, bool even, bool by_rows) {
     double fastest = 1e30;
     for (std::size_t pass = 0; pass < 50; ++pass) {
       const auto start = std::chrono::steady_clock::now();
-      run(copies[pass % copies.size()], part_of(t, s.threads));
+      run(weights_of[pass], part_of(t, s.threads));
       const std::chrono::duration<double, std::micro> spent = std::chrono::steady_clock::now() - start;
       fastest = std::min(fastest, spent.count());
     }

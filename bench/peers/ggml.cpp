@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <random>
 #include <string>
 #include <tuple>
@@ -90,6 +91,14 @@ weights make_weights(const kind& k, const shape& s, ggml_backend_t backend) {
   return w;
 }
 
+/// Made once: a benchmark is called several times until it knows how often to repeat.
+const weights& weights_of(const kind& k, const shape& s, ggml_backend_t backend) {
+  static std::map<std::tuple<int, bool, std::int64_t, std::int64_t, bool>, weights> made;
+  const auto key = std::tuple(static_cast<int>(k.type), k.repacked, s.rows, s.cols, s.cached);
+  const auto found = made.find(key);
+  return found != made.end() ? found->second : made.emplace(key, make_weights(k, s, backend)).first->second;
+}
+
 /// Products of the copies [from, from + n), modulo their number, with one input; all outputs share their memory.
 class products {
  public:
@@ -145,7 +154,7 @@ double error_of(const std::vector<float>& y, const weights& w, const std::vector
 void multiply(benchmark::State& state, kind k, shape s) {
   const ggml_backend_ptr backend(ggml_backend_cpu_init());
   ggml_backend_cpu_set_n_threads(backend.get(), s.threads);
-  const weights w = make_weights(k, s, backend.get());
+  const weights& w = weights_of(k, s, backend.get());
   if (w.buffer == nullptr) return state.SkipWithError("ggml has no such layout of this type and shape");
   const std::vector<float> x = normal(static_cast<std::size_t>(s.cols * s.tokens), 1, 2);
   products one(w, s, x, 0, 1);
