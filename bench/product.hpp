@@ -6,7 +6,8 @@
 // times a packed matrix, whose copies are rotated through more memory than any cache holds, or one copy: cached.
 // Quantizing the activations is part of the time. Counters: bits_per_weight; GB/s of packed bytes; stream = GB/s of a
 // plain read of the same memory, measured right after; of_stream = their ratio; GOP/s counted dense, pruned weights
-// included; error = relative error against exact activations; peak = GOP/s of dot products in registers, measured right after; of_peak = their ratio.
+// included; error = relative error against exact activations; of batches also peak = GOP/s of dot products in registers,
+// measured right after, and of_peak = their ratio.
 #include <benchmark/benchmark.h>
 
 #include <Eigen/Core>
@@ -64,7 +65,12 @@ void time_copies(benchmark::State& state, const copies<P, Q>& all, const shape& 
   state.counters["GB/s"] = rate;
   state.counters["stream"] = stream;
   state.counters["of_stream"] = rate / stream;
-  state.counters["GOP/s"] = passes * 2 * static_cast<double>(s.rows * s.cols * s.tokens) / spent.count();
+  const double operations = passes * 2 * static_cast<double>(s.rows * s.cols * s.tokens) / spent.count();
+  state.counters["GOP/s"] = operations;
+  if (s.tokens <= gemv_tokens) return;
+  const double peak = dot_rate(0.03, pool);
+  state.counters["peak"] = peak;
+  if (peak > 0) state.counters["of_peak"] = operations / peak;
 }
 
 template <class Isa, class A, class P, class Q>
