@@ -50,7 +50,9 @@ embedded() {  # SEED
   one bits2.5 "$seed" "$model" "${text[@]}" "${long[@]}" --task bits --target 2.5 --db "$out/levels_bits" --baselines \
     --best-of 32
   one sparsity "$seed" "$model" "${text[@]}" --task sparsity --target 0.7 --delta 2048 --db "$out/levels_70" --baselines \
-    --generations 80 --offspring 16 --survivors 4,2,1 --tokens 1024,4096,8192
+    --generations 80 --offspring 16 --survivors 4,2,1 --tokens 1024,4096,8192 --config "$out/sparsity.$seed.txt"
+  one sparsity_on "$seed" "$model" "${text[@]}" --task sparsity --target 0.7 --delta 2048 --db "$out/levels_70" \
+    --start "$out/sparsity.$seed.txt" --generations 30 --offspring 16 --survivors 4,2,1 --tokens 2048,8192,32768
   one sparsity_wide "$seed" "$model" "${text[@]}" --task sparsity --target 0.7 --delta 4096 --db "$out/levels_70_wide" \
     --baselines --generations 100 --offspring 16 --survivors 4,2,1 --tokens 1024,4096,8192
   one depth "$seed" "$model" "${text[@]}" "${whole[@]}" --task depth --attn 1 --ffn 1 --baselines
