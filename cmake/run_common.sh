@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# What examples/run.sh, tests/run.sh and bench/run.sh share; sourced by them.
+# What examples/run.sh, tests/run.sh, bench/run.sh and bench/peers/get.sh share; sourced by them.
 #   quern_install PACKAGE...    makes sure that these Debian packages (or what they provide) are there
 #   quern_install_optional PACKAGE...   the same, but goes on without them
 #   quern_build PRESET          configures and builds a preset of CMakePresets.json
@@ -21,6 +21,7 @@ quern_has() {
     clang) command -v clang++ || command -v clang++-14 ;;
     clang-format-14 | python3 | git | binutils) command -v "${1/binutils/objdump}" ;;
     ca-certificates) [ -e /etc/ssl/certs/ca-certificates.crt ] ;;
+    python3-venv) python3 -c 'import ensurepip, venv' ;;
     libeigen3-dev) [ -e /usr/include/eigen3/Eigen/Core ] || [ -e /usr/local/include/eigen3/Eigen/Core ] ;;
     doctest-dev) quern_has_header doctest/doctest.h ;;
     nlohmann-json3-dev) quern_has_header nlohmann/json.hpp ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Gets the engines that quern is measured against, from PyPI, into one folder (build/peers), and builds llama.cpp for this
-# machine (about 15 minutes on 2 cores):
+# machine (about 15 minutes on 2 cores); installs what that needs:
 #   bash bench/peers/get.sh [FOLDER]
 #   PEERS=build/peers python3 bench/peers.py bench/peers/gemv.json --rounds 3 --json gemv.json
 #   PEERS=build/peers python3 bench/peers.py bench/peers/gemm.json --rounds 3 --json gemm.json
@@ -9,13 +9,11 @@
 # FOLDER/ggml_multiply times llama.cpp's kernels, FOLDER/bin/llama-bench its models (bench/model.json), and FOLDER/venv
 # has the libraries that bench/peers/libraries.py times. What is there is not made again.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-mkdir -p "${1:-$here/../../build/peers}"
-to=$(cd "${1:-$here/../../build/peers}" && pwd)
+source "$(dirname "${BASH_SOURCE[0]}")/../../cmake/run_common.sh"
+quern_install ca-certificates cmake ninja-build g++ python3 python3-venv libbenchmark-dev
+mkdir -p "${1:-$quern_root/build/peers}"
+to=$(cd "${1:-$quern_root/build/peers}" && pwd)
 llama=llama_cpp_python-0.3.36
-for program in g++ cmake ninja python3; do
-  command -v $program >/dev/null || { echo "get.sh: '$program' is missing; bench/run.sh installs it" >&2; exit 2; }
-done
 
 if [ ! -x "$to/venv/bin/python" ] || ! "$to/venv/bin/python" -c 'import onnx, onnxruntime, openvino, torch' 2>"$to/venv.log"; then
   python3 -m venv "$to/venv"
@@ -23,7 +21,7 @@ if [ ! -x "$to/venv/bin/python" ] || ! "$to/venv/bin/python" -c 'import onnx, on
 fi
 if [ ! -d "$to/$llama" ]; then
   "$to/venv/bin/pip" download --quiet --no-binary :all: --no-deps -d "$to" "llama-cpp-python==${llama##*-}"
-  mkdir "$to/$llama.new"
+  rm -rf "$to/$llama.new" && mkdir "$to/$llama.new"
   tar -xzf "$to/$llama.tar.gz" -C "$to/$llama.new" --strip-components 1
   mv "$to/$llama.new" "$to/$llama"
 fi
@@ -32,8 +30,8 @@ cmake -S "$source" -B "$to/llama" -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NAT
   -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_TOOLS=ON \
   -DBUILD_SHARED_LIBS=ON >"$to/cmake.log"
 cmake --build "$to/llama" --target llama-bench llama-quantize >"$to/build.log" 2>&1 ||
-  { tail -n 20 "$to/build.log" >&2; exit 1; }
+  { tail -n 20 "$to/build.log" >&2 && quern_stop "llama.cpp could not be built; $to/build.log says why"; }
 ln -sfn llama/bin "$to/bin"
-g++ -O2 -std=c++20 -I"$source/ggml/include" "$here/ggml.cpp" -o "$to/ggml_multiply" -L"$to/bin" -Wl,-rpath,"$to/llama/bin" \
-  -lggml -lggml-base -lggml-cpu -lbenchmark -lpthread
-echo "get.sh: PEERS=$to"
+g++ -O2 -std=c++20 -I"$source/ggml/include" "$quern_root/bench/peers/ggml.cpp" -o "$to/ggml_multiply" -L"$to/bin" \
+  -Wl,-rpath,"$to/llama/bin" -lggml -lggml-base -lggml-cpu -lbenchmark -lpthread
+quern_say "PEERS=$to"
