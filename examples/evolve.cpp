@@ -11,7 +11,6 @@
 #include <llama/evolve_task.hpp>
 #include <llama/load.hpp>
 #include <llama/search_text.hpp>
-#include <llama/text_file.hpp>
 #include <optional>
 #include <quern/search/share.hpp>
 #if defined(QUERN_EVOLVE_MPI)
@@ -22,7 +21,7 @@ namespace {
 
 volatile std::sig_atomic_t interrupted = 0;
 
-/// What other methods choose, and where a search may start.
+/// What other methods choose; a search may start from the best of it.
 std::vector<llama::rival> rivals_of(const llama::evolve_settings& s, const llama::prepared_search& p,
                                     const llama::model& m, std::span<const std::int32_t> ids,
                                     const quern::evolve_options& o, llama::candidate_runner& run,
@@ -44,8 +43,6 @@ std::vector<llama::rival> rivals_of(const llama::evolve_settings& s, const llama
                                   p.task.start.empty() || s.task == "joint" ? 0 : space.units.size())
                        .value()
                        .levels});
-  if (!s.begin.empty())
-    out.push_back({"start", llama::from_text(p.task, llama::read_text(s.begin), m.shape.layers).value()});
   return out;
 }
 
@@ -88,6 +85,12 @@ int search(const llama::evolve_settings& s, Communicator& others) {
         pool);
   }
   const llama::search_task& task = p.task;
+  std::vector<llama::genome> parents = task.start;
+  if (!s.begin.empty()) {
+    auto begin = llama::from_text(task, llama::read_text(s.begin), m.shape.layers);
+    quern::require(begin.has_value(), "evolve: '", s.begin, "': ", begin ? "" : begin.error().what());
+    parents = {std::move(*begin)};
+  }
   const std::size_t usable = std::min(ids.size(), s.text_tokens) / s.fitness.context * s.fitness.context;
   const std::size_t memory = llama::candidate_runner::bytes(m.shape, usable, s.fitness);
   if (talk)
@@ -119,12 +122,12 @@ int search(const llama::evolve_settings& s, Communicator& others) {
   }
   // A joint search starts from the best that others find: formats that cost about the same can be far apart.
   const bool from_best = s.from_best || s.task == "joint";
-  std::vector<llama::genome> parents = task.start;
   std::optional<double> best;
+  if (!s.begin.empty()) say("start", &parents[0], best.emplace(measure(parents[0])));
   for (const llama::rival& r : rivals_of(s, p, m, ids, o, run, evaluate, pool)) {
     const double fitness = measure(r.levels);
     say(r.name, &r.levels, fitness);
-    if (from_best ? !best || fitness < *best : r.name == "start") parents = {r.levels}, best = fitness;
+    if (from_best && (!best || fitness < *best)) parents = {r.levels}, best = fitness;
   }
   quern::require(!from_best || best.has_value(),
                  "evolve: --from-best needs --start, --baselines or --best-of");

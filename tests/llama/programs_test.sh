@@ -224,7 +224,7 @@ if [ -x "$programs/evolve" ]; then
   # A search goes on from what another wrote, with minibatches of its own.
   good evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --generations 2 --start bits.txt --json more.json
   is_json more.json '"start" in {r["name"] for r in d["table"]}'
-  bad 'no line for|lines for' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --start /dev/null
+  bad '/dev/null.*(no line for|lines for)' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --start /dev/null
   bad 'has no level .9.' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --start <(sed '5s/: ./: 9/' bits.txt)
   bad 'keep the budget' evolve deep.safetensors "${e[@]}" --task bits --target 4 --db levels --start bits.txt
   good evolve deep.safetensors "${e[@]}" --task joint --time --target 0.9 --db joint --generations 2
