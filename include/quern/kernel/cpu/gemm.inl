@@ -4,12 +4,39 @@
 // with: decoding is shared by all tokens, the panel stays in the second level of cache, and pruned blocks are not
 // in it.
 
+/// Lines of memory that are asked for a few at a time while something else is computed: if all are asked for at once,
+/// the queue of the cache is full and the computation waits behind it.
+struct line_queue {
+  static constexpr int most =
+      2 * 7;  // streams of two registers of rows: planes of codes and places, scale, zero
+  const std::byte* at[most];
+  std::size_t lines[most];
+  std::size_t total = 0, steps = 1, due = 0;
+  int first = 0, ranges = 0;
+
+  inline void add(const std::byte* from, std::size_t bytes) {
+    if (bytes == 0) return;
+    at[ranges] = from;
+    lines[ranges++] = (bytes + 63) / 64;
+    total += (bytes + 63) / 64;
+  }
+  /// One of `steps` steps in which everything is asked for.
+  inline void step() {
+    for (due += total; due >= steps && first < ranges; due -= steps) {
+      prefetch(at[first]);
+      at[first] += 64;
+      if (--lines[first] == 0) ++first;
+    }
+  }
+};
+
 /// MR tokens times a panel: y += .. . Weighted: every segment has scales of its own; Grouped: so have the
 /// inputs.
 template <int MR, int Vectors, bool Weighted, bool Grouped, bool Offset, class Panel>
 [[gnu::noinline]] inline void multiply_panel(const Panel& w, int words, const std::int8_t* codes,
                                              std::size_t stride, const int* sums, const float* scales,
-                                             std::size_t group, f32x16 (&out)[MR][Vectors]) {
+                                             std::size_t group, line_queue& ahead,
+                                             f32x16 (&out)[MR][Vectors]) {
   constexpr bool floats = Weighted || Grouped || Offset;
   i32x16 a[MR][Vectors];
   f32x16 f[MR][Vectors];
@@ -34,6 +61,7 @@ template <int MR, int Vectors, bool Weighted, bool Grouped, bool Offset, class P
   for (int s = 0; s < w.segments; ++s) {
     const std::int8_t* x = codes + w.start[s] * stride;
     const int* const sum = sums + w.start[s] / inputs * stride;
+    ahead.step();
     if constexpr (floats) {
 #pragma GCC unroll 12
       for (int m = 0; m < MR; ++m)
@@ -97,33 +125,41 @@ struct int8_batch : panel_decoder<P, Q, A> {
 
   const activation_view<A>& a;
   const span2<float>& y;
-  std::size_t next_first[2] = {}, next_cells = 0;
-  int next_count = 0;
+  const std::size_t token_tiles = [this] {
+    std::size_t n = 0;
+    for (std::size_t t = 0; t < a.tokens(); t += tile_tokens(a.tokens(), t)) ++n;
+    return n;
+  }();
+  line_queue ahead{};
 
-  /// Asks for the codes and scales of the next `cells` cells while the batch multiplies with the last ones.
-  inline void prefetch_cells(std::size_t first, std::size_t cells) const {
-    const auto range = [](const std::byte* from, std::size_t bytes) {
-      for (std::size_t i = 0; i < bytes; i += 64) prefetch(from + i);
+  /// Asks for the codes and scales of cells [first, first + cells), as far as there are any, while the batch
+  /// multiplies with the last ones.
+  inline void prefetch_cells(std::size_t first, std::size_t cells) {
+    const std::size_t left = w.cells() > first ? w.cells() - first : 0;
+    if (cells > left) cells = left;
+    const auto fields = [&](const std::byte* from, int bits) {
+      const auto n = static_cast<std::size_t>(bits);
+      ahead.add(from + first * n / 8, cells * n / 8);
     };
-    for (int i = 0; i < plane_count(Q::bits); ++i) {
-      const std::size_t cell_bytes = static_cast<std::size_t>(l::cell_codes * plane_width(Q::bits, i) / 8);
-      range(w[static_cast<stream>(static_cast<int>(stream::codes) + i)] + first * cell_bytes,
-            cells * cell_bytes);
-    }
+    for (int i = 0; i < plane_count(Q::bits); ++i)
+      fields(w[static_cast<stream>(static_cast<int>(stream::codes) + i)],
+             l::cell_codes * plane_width(Q::bits, i));
     if constexpr (l::params_in_cells) {
-      constexpr std::size_t bits = static_cast<std::size_t>(Q::scale_bits * l::runs_per_cell);
-      range(w[stream::scale] + first * bits / 8, cells * bits / 8);
+      fields(w[stream::scale], Q::scale_bits * l::runs_per_cell);
+      if constexpr (Q::zero_bits > 0) fields(w[stream::zero], Q::zero_bits * l::runs_per_cell);
     }
+    if constexpr (P::kind == survivors::positions)
+      for (int i = 0; i < plane_count(l::position_bits); ++i)
+        fields(w[stream::index] + matrix_view<P, Q>::position_plane(w.cells(), i),
+               l::cell_codes * plane_width(l::position_bits, i));
   }
 
   /// All tokens times the panel; `more`: y holds the sums of earlier panels.
   template <int V>
   inline void multiply_tokens(const panel_type<V>& p, std::size_t tile, bool more) {
+    ahead.steps = static_cast<std::size_t>(p.segments) * token_tiles;
     for (std::size_t t = 0; t < a.tokens();) {
       const std::size_t mr = tile_tokens(a.tokens(), t);
-      const std::size_t from = next_cells * t / a.tokens(), to = next_cells * (t + mr) / a.tokens();
-      for (int i = 0; i < next_count; ++i)
-        prefetch_cells(next_first[i] + from, (to < next_cells ? to : next_cells) - from);
       for (std::size_t m = 0; m < mr && t + m < a.tokens();) {
         if (batch_tokens >= 12 && mr - m >= 12)
           part<12>(p, tile, t, m, mr, more), m += 12;
@@ -142,7 +178,7 @@ struct int8_batch : panel_decoder<P, Q, A> {
       f32x16 out[MR][V];
       multiply_panel<MR, V, weighted, grouped, offset>(
           p, plan::batch_segment / 4, a.tile(first) + 4 * m0, mr, a.tile_sums(plan::batch_level, first) + m0,
-          a.tile_scales(first) + m0, static_cast<std::size_t>(plan::group), out);
+          a.tile_scales(first) + m0, static_cast<std::size_t>(plan::group), ahead, out);
       for (int v = 0; v < V; ++v) {
         const std::size_t row = (tile + static_cast<std::size_t>(v)) * lanes;
         if (row >= w.rows()) break;
@@ -183,10 +219,12 @@ struct int8_batch : panel_decoder<P, Q, A> {
             p.start[n * per_cell + s] = static_cast<std::uint32_t>(
                 w.block_column(i) * l::cell_cols + static_cast<std::size_t>(s * plan::batch_segment));
         }
-        const std::size_t next = (end - stop < slots ? end - stop : slots) * P::unit_rows;
-        next_first[0] = stop * P::unit_rows;
-        next_cells = V * lanes == P::unit_rows ? next : 0;
-        next_count = 1;
+        ahead = {};
+        // Blocks follow each other, in the next rows, too. Where a tile has a part of their rows, the first one
+        // brings them for all.
+        const std::size_t part = tile % parts;
+        if (stop < end ? part == 0 : part + V == parts)
+          prefetch_cells(stop * P::unit_rows, slots * P::unit_rows);
         multiply_now(j != begin);
         j = stop;
       } while (j < end);
@@ -221,12 +259,14 @@ struct int8_batch : panel_decoder<P, Q, A> {
             }
           }
         }
-        if constexpr (P::kind != survivors::masked) {
-          const std::size_t next = (units - stop < slots ? units - stop : slots) * lanes;
-          for (int v = 0; v < V; ++v) next_first[v] = first[v] + stop * lanes;
-          next_cells = next;
-          next_count = V;
-        }
+        ahead = {};
+        if constexpr (P::kind != survivors::masked)
+          for (int v = 0; v < V; ++v) {
+            const bool row_ends = stop == units;
+            const std::size_t next = row_ends ? first[v] + V * units * lanes : first[v] + stop * lanes;
+            const std::size_t left = row_ends ? units : units - stop;
+            prefetch_cells(next, (left < slots ? left : slots) * lanes);
+          }
         multiply_now(u != 0);
       }
     }
