@@ -131,11 +131,14 @@ struct tile_loop {
   inline void shared_deferred(const slot<true>& cells, const Codes& codes, const float* const (&in)[Tokens],
                               std::size_t unit) {
     constexpr bool own_zero = Q::zero_bits > 0;
+    constexpr int chains = Tokens == 1 ? 4 : 2;  // sums at once: an addition waits for the one before it
 #pragma GCC unroll 8
     for (int j = 0; j < l::runs_per_cell; ++j) {
-      f32x16 part[Tokens][2];
+      f32x16 part[Tokens][chains];
 #pragma GCC unroll 4
-      for (int t = 0; t < Tokens; ++t) part[t][0] = part[t][1] = zero();
+      for (int t = 0; t < Tokens; ++t)
+#pragma GCC unroll 4
+        for (int i = 0; i < chains; ++i) part[t][i] = zero();
 #pragma GCC unroll 128
       for (int k = j * PerRun; k < (j + 1) * PerRun; ++k) {
         f32x16 v;
@@ -145,13 +148,15 @@ struct tile_loop {
           v = to_float(add(codes[k], broadcast(-middle_code<Q>)));
 #pragma GCC unroll 4
         for (int t = 0; t < Tokens; ++t)
-          part[t][k % 2] = multiply_add(v, broadcast(in[t][k]), part[t][k % 2]);
+          part[t][k % chains] = multiply_add(v, broadcast(in[t][k]), part[t][k % chains]);
       }
       const vector_params p = params<l::runs_per_cell>(cells, j);
       const f32x16 offset = multiply_add(p.scale, broadcast(static_cast<float>(middle_code<Q>)), p.offset);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
-        sum[t] = multiply_add(add(part[t][0], part[t][1]), p.scale, sum[t]);
+        f32x16 run = add(part[t][0], part[t][1]);
+        if constexpr (chains == 4) run = add(run, add(part[t][2], part[t][3]));
+        sum[t] = multiply_add(run, p.scale, sum[t]);
         if constexpr (own_zero) {
           const float total = run_sum[t] != nullptr
                                   ? run_sum[t][unit * l::runs_per_cell + static_cast<std::size_t>(j)]
