@@ -68,6 +68,7 @@ void sweep_int8() {
   compare_int8<Isas, A, P, Q>(17, 17 * u + 3, 5, pool, g);
   compare_int8<Isas, A, P, Q>(b + 15, 35 * u, 13, pool, g);
   compare_int8<Isas, A, P, Q>(33, 1100, 24, pool, g);
+  compare_int8<Isas, A, P, Q>(33, 4200, 5, pool, g);  // several panels
 }
 
 }  // namespace quern_test

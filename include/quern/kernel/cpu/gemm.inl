@@ -7,8 +7,8 @@
 /// Lines of memory that are asked for a few at a time while something else is computed: if all are asked for at once,
 /// the queue of the cache is full and the computation waits behind it.
 struct line_queue {
-  static constexpr int most =
-      2 * 7;  // streams of two registers of rows: planes of codes and places, scale, zero
+  /// Streams of two registers of rows: planes of codes and of places, scales, zeros.
+  static constexpr int most = 2 * (3 + 2 + 2);
   const std::byte* at[most];
   std::size_t lines[most];
   std::size_t total = 0, steps = 1, due = 0;
@@ -230,7 +230,7 @@ struct int8_batch : panel_decoder<P, Q, A> {
       } while (j < end);
     } else {
       const std::size_t units = l::cells_per_row(w.cols());
-      std::size_t first[V];
+      std::size_t first[V];  // cells that are decoded next
       for (int v = 0; v < V; ++v) {
         const std::size_t t = tile + static_cast<std::size_t>(v);
         if constexpr (P::kind == survivors::masked)
@@ -245,8 +245,9 @@ struct int8_batch : panel_decoder<P, Q, A> {
         for (int s = 0; s < p.segments; ++s)
           p.start[s] = static_cast<std::uint32_t>(u * l::cell_cols) +
                        static_cast<std::uint32_t>(s * plan::batch_segment);
+        std::size_t decoded = 0;
         for (int v = 0; v < V; ++v) {
-          const std::size_t t = tile + static_cast<std::size_t>(v);
+          const std::size_t t = tile + static_cast<std::size_t>(v), before = first[v];
           if constexpr (P::kind == survivors::masked) {
             this->decode_masked(p, v, t, u / 16, (stop + 15) / 16, first[v]);
           } else {
@@ -255,18 +256,15 @@ struct int8_batch : panel_decoder<P, Q, A> {
               if constexpr (P::kind == survivors::positions)
                 this->decode_positions(p, v, t, i, at);
               else
-                this->decode_shared(p, v, first[v] + i * lanes, at);
+                this->decode_shared(p, v, before + (i - u) * lanes, at);
             }
+            first[v] += (stop - u) * lanes;
           }
+          decoded = first[v] - before;
         }
         ahead = {};
-        if constexpr (P::kind != survivors::masked)
-          for (int v = 0; v < V; ++v) {
-            const bool row_ends = stop == units;
-            const std::size_t next = row_ends ? first[v] + V * units * lanes : first[v] + stop * lanes;
-            const std::size_t left = row_ends ? units : units - stop;
-            prefetch_cells(next, (left < slots ? left : slots) * lanes);
-          }
+        for (std::size_t v = 0; v < V; ++v)
+          prefetch_cells(stop < units ? first[v] : first[V - 1] + v * decoded, decoded);
         multiply_now(u != 0);
       }
     }

@@ -157,33 +157,44 @@ struct panel_decoder {
         store(out.scale[s][v], zero());
         if constexpr (offset) store(out.offset[s][v], zero());
       }
-    static constexpr int row_number[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const std::byte* const plane[3] = {w[stream::codes], w[stream::codes1], w[stream::codes2]};
-    constexpr int row_step = V * lanes;
     for_each_slot(
         w, tile, from, end, first, [](std::size_t) {},
         [&](const auto& cells, std::size_t window, i32x16 unit) {
           const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
-          unit = add(unit, broadcast(static_cast<int>(window - from) * 16));
-          // Word (unit * words + k), register v, row.
-          const i32x16 at = add(multiply(unit, broadcast(words * row_step)), load(row_number));
-          constexpr int run_words = words / l::runs_per_cell;
+          constexpr int run_words = words / l::runs_per_cell, per_unit = P::unit_cols / plan::segment;
+          i32x16 word[words];
+          f32x16 scale[l::runs_per_cell], rest[l::runs_per_cell];
 #pragma GCC unroll 8
           for (int j = 0; j < l::runs_per_cell; ++j) {
             const slot_params p = params_in<Q, l::runs_per_cell>(w[stream::scale], w[stream::zero], cells, j);
             const byte_form f = form(p);
 #pragma GCC unroll 16
-            for (int k = j * run_words; k < (j + 1) * run_words; ++k)
-              scatter(out.word[k][v], at, bytes(codes.bytes(k), f), cells.rows());
-            if constexpr (weighted) {
-              constexpr int per_unit = P::unit_cols / plan::segment, per_run = per_unit / l::runs_per_cell;
-              const i32x16 s = add(multiply(unit, broadcast(per_unit * row_step)), load(row_number));
-              for (int i = j * per_run; i < (j + 1) * per_run; ++i) {
-                scatter(reinterpret_cast<int*>(out.scale[i][v]), s, as_int(scale_of(p)), cells.rows());
-                if constexpr (offset)
-                  scatter(reinterpret_cast<int*>(out.offset[i][v]), s, as_int(offset_of(p)), cells.rows());
-              }
+            for (int k = j * run_words; k < (j + 1) * run_words; ++k) word[k] = bytes(codes.bytes(k), f);
+            scale[j] = scale_of(p);
+            rest[j] = offset_of(p);
+          }
+          // Rows that chose the same unit take their places together; -1: a row without a cell.
+          const i32x16 chosen = add(keep(add(unit, broadcast(1)), cells.rows()), broadcast(-1));
+          const int in_front = static_cast<int>(window - from) * 16;
+          for (auto left = static_cast<unsigned>(reduce_or(shift_left_each(broadcast(1), chosen))); left != 0;
+               left &= left - 1) {
+            const int u = in_front + std::countr_zero(left);
+            const i32x16 others = flip(chosen, u - in_front);  // 0 in the rows that chose u
+#pragma GCC unroll 16
+            for (int k = 0; k < words; ++k) {
+              int(&at)[lanes] = out.word[u * words + k][v];
+              store(at, choose(others, load(at), word[k]));
             }
+            const auto put = [&](float(&at)[lanes], f32x16 value) {
+              store(at, as_float(choose(others, as_int(load(at)), as_int(value))));
+            };
+            if constexpr (weighted)
+              for (int i = 0; i < per_unit; ++i) {
+                const int j = i * l::runs_per_cell / per_unit;
+                put(out.scale[u * per_unit + i][v], scale[j]);
+                if constexpr (offset) put(out.offset[u * per_unit + i][v], rest[j]);
+              }
           }
         });
   }

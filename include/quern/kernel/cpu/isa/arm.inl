@@ -97,6 +97,12 @@ using lane_mask = std::uint16_t;
 [[gnu::always_inline]] inline int reduce_max(i32x16 v) {
   return vmaxvq_s32(vmaxq_s32(vmaxq_s32(v.q[0], v.q[1]), vmaxq_s32(v.q[2], v.q[3])));
 }
+[[gnu::always_inline]] inline int reduce_or(i32x16 v) {
+  const int64x2_t all =
+      vreinterpretq_s64_s32(vorrq_s32(vorrq_s32(v.q[0], v.q[1]), vorrq_s32(v.q[2], v.q[3])));
+  const long long both = vgetq_lane_s64(all, 0) | vgetq_lane_s64(all, 1);
+  return static_cast<int>(both | both >> 32);
+}
 [[gnu::always_inline]] inline int reduce_add(i32x16 v) {
   return vaddvq_s32(vaddq_s32(vaddq_s32(v.q[0], v.q[1]), vaddq_s32(v.q[2], v.q[3])));
 }
@@ -354,21 +360,6 @@ inline constexpr bool lookup_is_cheap = false;
   return {{dot_signed(d.q[0], w.q[0], s.q[0]), dot_signed(d.q[1], w.q[1], s.q[1]),
            dot_signed(d.q[2], w.q[2], s.q[2]), dot_signed(d.q[3], w.q[3], s.q[3])}};
 }
-/// base[index] = v in the lanes of m.
-[[gnu::always_inline]] inline void scatter(int* base, i32x16 index, i32x16 v, lane_mask m) {
-  int at[16], value[16];
-  store(at, index);
-  store(value, v);
-  if (m == 0xffff) {
-    for (int i = 0; i < 16; ++i) base[at[i]] = value[i];
-  } else {
-    for (unsigned left = m; left != 0; left &= left - 1) {
-      const int i = __builtin_ctz(left);
-      base[at[i]] = value[i];
-    }
-  }
-}
-
 /// Tokens and registers of 16 rows that a batch keeps in registers at once: 16 of the 32 registers of 128 bits
 /// hold sums of integers, 4 weights and 4 inputs.
 inline constexpr int batch_tokens = 4, batch_vectors = 1;

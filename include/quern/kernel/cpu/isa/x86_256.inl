@@ -81,6 +81,13 @@ inline int reduce_max(i32x16 v) {
   top = _mm_max_epi32(top, _mm_shuffle_epi32(top, 0xb1));  // the neighbour
   return _mm_cvtsi128_si32(top);
 }
+inline int reduce_or(i32x16 v) {
+  const __m256i eight = _mm256_or_si256(v.low, v.high);
+  __m128i all = _mm_or_si128(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  all = _mm_or_si128(all, _mm_shuffle_epi32(all, 0x4e));
+  all = _mm_or_si128(all, _mm_shuffle_epi32(all, 0xb1));
+  return _mm_cvtsi128_si32(all);
+}
 inline int reduce_add(i32x16 v) {
   const __m256i eight = _mm256_add_epi32(v.low, v.high);
   __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
@@ -233,16 +240,6 @@ inline i32x16 add_bytes(i32x16 a, i32x16 b) {
 /// Low halves of the products of 16-bit words.
 inline i32x16 multiply_words(i32x16 a, i32x16 b) {
   return {_mm256_mullo_epi16(a.low, b.low), _mm256_mullo_epi16(a.high, b.high)};
-}
-/// base[index] = v in the lanes of m.
-inline void scatter(int* base, i32x16 index, i32x16 v, lane_mask m) {
-  int at[16], value[16];
-  store(at, index);
-  store(value, v);
-  for (unsigned left = m; left != 0; left &= left - 1) {
-    const int i = std::countr_zero(left);
-    base[at[i]] = value[i];
-  }
 }
 /// Tokens and registers of 16 rows that a batch keeps in registers at once: 8 of the 16 registers hold sums.
 inline constexpr int batch_tokens = 4, batch_vectors = 1;

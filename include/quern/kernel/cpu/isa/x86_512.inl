@@ -33,6 +33,7 @@ inline i32x16 both(i32x16 a, int bits) { return _mm512_and_si512(a, _mm512_set1_
 inline i32x16 flip(i32x16 a, int bits) { return _mm512_xor_si512(a, _mm512_set1_epi32(bits)); }
 inline i32x16 largest(i32x16 a, i32x16 b) { return _mm512_max_epi32(a, b); }
 inline int reduce_max(i32x16 v) { return _mm512_reduce_max_epi32(v); }
+inline int reduce_or(i32x16 v) { return _mm512_reduce_or_epi32(v); }
 inline int reduce_add(i32x16 v) { return _mm512_reduce_add_epi32(v); }
 inline float reduce_add(f32x16 v) { return _mm512_reduce_add_ps(v); }
 inline i32x16 bits_of(i32x16 v, int shift, int width) {
@@ -104,10 +105,6 @@ inline i32x16 multiply_add_short(i32x16 a, i32x16 b, i32x16 c) {
 inline i32x16 add_bytes(i32x16 a, i32x16 b) { return _mm512_add_epi8(a, b); }
 /// Low halves of the products of 16-bit words.
 inline i32x16 multiply_words(i32x16 a, i32x16 b) { return _mm512_mullo_epi16(a, b); }
-/// base[index] = v in the lanes of m.
-inline void scatter(int* base, i32x16 index, i32x16 v, lane_mask m) {
-  _mm512_mask_i32scatter_epi32(base, m, index, v, 4);
-}
 /// Tokens and registers of 16 rows that a batch keeps in registers at once, if integers are all it keeps, and
 /// with sums in float beside them.
 inline constexpr int batch_tokens = 12, batch_vectors = 2;
