@@ -64,7 +64,7 @@ template <class Communicator>
 int search(const llama::evolve_settings& s, Communicator& others) {
   const bool talk = others.rank() == 0;
   quern::thread_pool pool(s.threads);
-  const llama::model m = llama::load(s.model, pool).value();
+  const llama::model m = llama::load(s.model, pool, {.packed = s.packed}).value();
   const llama::tokenizer words = llama::load_tokenizer(s.model).value();
   const std::vector<std::int32_t> ids = words.encode(llama::read_text(s.text));
   quern::require(!s.resume || !s.checkpoint.empty(), "evolve: --resume needs --checkpoint");

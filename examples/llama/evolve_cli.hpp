@@ -38,6 +38,7 @@ inline void add_evolve_options(CLI::App& app, evolve_settings& s) {
       ->check(CLI::IsMember({"halves", "blocks", "pairs"}));
   app.add_option("--attn", s.attn, "depth: attention halves (blocks, pairs) to drop, instead of --target");
   app.add_option("--ffn", s.ffn, "depth: feed-forward halves to drop");
+  app.add_flag("--packed", s.packed, "depth: keep the codes of a GGUF file instead of making fp32 of them");
   app.add_flag("--time", s.time,
                "joint: --target is the share of the time of one token through 4-bit linears");
   app.add_option("--repeats", s.repeats, "joint --time: how often each product is timed");

@@ -35,6 +35,8 @@ prepared_search prepare_search(const evolve_settings& s, const model& m, std::sp
   prepared_search out;
   quern::require(s.task == "joint" || (s.only.empty() && !s.keep_halves && !s.all_levels && !s.time),
                  "evolve: --only, --keep-halves, --all-levels and --time belong to --task joint");
+  quern::require(s.task == "depth" || !s.packed,
+                 "evolve: --packed belongs to --task depth: levels are made of floats");
   if (s.task == "depth") {
     const auto unit = s.unit == "halves"   ? drop_unit::halves
                       : s.unit == "blocks" ? drop_unit::blocks

@@ -208,6 +208,9 @@ if [ -x "$programs/evolve" ]; then
   [ "$(grep -cE 'attn' depth.txt)" -eq 1 ] && [ "$(grep -cE 'mlp' depth.txt)" -eq 1 ] || fail 'evolve: depth.txt'
   good perplexity cut.safetensors --text text --context 32 --windows 4
   [ "$(wc -c <cut.safetensors)" -lt "$(wc -c <deep.safetensors)" ] || fail 'evolve: nothing was dropped from the file'
+  good evolve evolved.safetensors "${e[@]}" --task depth --target 0.25 --generations 1 -o codes.safetensors
+  [ "$(wc -c <codes.safetensors)" -lt "$(wc -c <evolved.safetensors)" ] || fail 'evolve: codes were not kept'
+  bad '--packed belongs to --task depth' evolve deep.safetensors "${e[@]}" --packed --task bits --target 3 --db levels
   good evolve deep.safetensors "${e[@]}" --task depth --attn 1 --ffn 1 --brute-force 16 --json all.json
   is_json all.json 'len(d["all"]) == 16'
   # From the best baseline, measured on the whole text: what is found cannot be worse.
