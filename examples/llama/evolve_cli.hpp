@@ -47,7 +47,7 @@ inline void add_evolve_options(CLI::App& app, evolve_settings& s) {
   app.add_option("--only", s.only, "joint: a level that may be chosen, 4 or '4 nm<2,4>'; once for each")
       ->allow_extra_args(false);
   app.add_flag("--keep-halves", s.keep_halves, "joint: no half of a block is dropped");
-  app.add_option("--reach", s.mutate.reach, "joint: levels that one change moves at most");
+  app.add_option("--reach", s.mutate.reach, "levels that one change moves at most");
   choice("--fitness", s.fitness.measure,
          std::map<std::string, fitness_options::kind>{{"kl", fitness_options::kind::kl},
                                                       {"ppl", fitness_options::kind::cross_entropy}},

@@ -42,17 +42,25 @@ TEST_CASE("every mutation keeps an exact budget, group by group") {
     rng random(7);
     genome g = random_genome(s, random);
     REQUIRE(conforms(s, g));
-    std::size_t changed = 0;
-    for (int i = 0; i < 3000; ++i) {
-      const genome child = mutate(s, g, {}, random);
-      REQUIRE(conforms(s, child));
-      std::size_t moved = 0;
-      for (std::size_t u = 0; u < g.size(); ++u) moved += static_cast<std::size_t>(std::abs(child[u] - g[u]));
-      CHECK(moved <= 6);  // three switches of two levels
-      changed += child != g ? 1 : 0;
-      g = child;
+    for (const std::size_t reach : {1, 3}) {
+      std::size_t changed = 0;
+      int furthest = 0;
+      for (int i = 0; i < 3000; ++i) {
+        const genome child =
+            mutate(s, g, {.max_flips = reach == 1 ? std::size_t{3} : 1, .reach = reach}, random);
+        REQUIRE(conforms(s, child));
+        std::size_t moved = 0;
+        for (std::size_t u = 0; u < g.size(); ++u) {
+          moved += static_cast<std::size_t>(std::abs(child[u] - g[u]));
+          furthest = std::max(furthest, std::abs(child[u] - g[u]));
+        }
+        CHECK(moved <= 6);  // three switches of two levels, or one of two times three
+        changed += child != g ? 1 : 0;
+        g = child;
+      }
+      if (target > 2 && target < 8) CHECK(changed > 1000);
+      if (target > 2 && target < 8 && reach == 3) CHECK(furthest == 3);
     }
-    if (target > 2 && target < 8) CHECK(changed > 1000);
   }
 }
 

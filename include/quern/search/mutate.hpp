@@ -11,8 +11,8 @@ namespace quern::inline v0 {
 
 struct mutate_options {
   std::size_t max_flips = 3;  ///< EvoPress's choice; its table of 1, 3, 7 and 15 has 3 as the best
-  /// Levels that one change moves at most, drawn as flips are. More than 1 lets a unit pass over a level that is
-  /// worse than both neighbours, as formats of nearly the same size can be; only for budget_rule::at_most.
+  /// Levels that one change moves at most, drawn as flips are; 1 in EvoPress. More lets a unit pass over a level that
+  /// is worse than both neighbours, as formats of nearly the same size can be, and crosses many fine levels sooner.
   std::size_t reach = 1;
   friend bool operator==(const mutate_options&, const mutate_options&) = default;
 };
@@ -37,18 +37,19 @@ std::size_t draw_unit(const search_space& s, rng& random, May&& may) {
 }
 
 /// One level switch: a group is drawn with the weight of its units, in it a unit that can go down and a unit that
-/// can go up, independently, so that they may be the same. The cost of the group stays. Does nothing where the
-/// group has no such units.
-inline void level_switch(const search_space& s, genome& g, rng& random) {
+/// can go up, independently, so that they may be the same, both by as many levels of 1 .. @p reach. The cost of the
+/// group stays, as all steps in it cost the same. Does nothing where the group has no such units.
+inline void level_switch(const search_space& s, genome& g, rng& random, std::size_t reach = 1) {
+  const std::size_t levels = reach == 1 ? 1 : draw_small(reach, random);
   const std::size_t group = s.units[random.below(s.units.size())].group;
   const std::size_t down =
-      draw_unit(s, random, [&](std::size_t u) { return s.units[u].group == group && g[u] > 0; });
+      draw_unit(s, random, [&](std::size_t u) { return s.units[u].group == group && g[u] >= levels; });
   const std::size_t up = draw_unit(s, random, [&](std::size_t u) {
-    return s.units[u].group == group && g[u] + 1u < s.units[u].cost.size();
+    return s.units[u].group == group && g[u] + levels < s.units[u].cost.size();
   });
   if (down == s.units.size() || up == s.units.size()) return;
-  --g[down];
-  ++g[up];
+  g[down] = static_cast<std::uint16_t>(g[down] - levels);
+  g[up] = static_cast<std::uint16_t>(g[up] + levels);
 }
 
 /// Lowers random units by a level until the budget of at_most holds, then raises random ones that still fit.
@@ -90,7 +91,7 @@ inline genome mutate(const search_space& s, const genome& parent, const mutate_o
   genome g = parent;
   const std::size_t flips = draw_small(o.max_flips, random);
   if (s.rule == budget_rule::exact) {
-    for (std::size_t i = 0; i < flips; ++i) level_switch(s, g, random);
+    for (std::size_t i = 0; i < flips; ++i) level_switch(s, g, random, o.reach);
     return g;
   }
   std::vector<bool> spare(g.size());
