@@ -31,8 +31,8 @@ struct line_queue {
 };
 
 /// MR tokens times a panel: y += .. . Weighted: every segment has scales of its own; Grouped: so have the
-/// inputs.
-template <int MR, int Vectors, bool Weighted, bool Grouped, bool Offset, class Panel>
+/// inputs. Asks: asks for lines ahead.
+template <int MR, int Vectors, bool Weighted, bool Grouped, bool Offset, bool Asks, class Panel>
 [[gnu::noinline]] inline void multiply_panel(const Panel& w, int words, const std::int8_t* codes,
                                              std::size_t stride, const int* sums, const float* scales,
                                              std::size_t group, line_queue& ahead,
@@ -61,7 +61,7 @@ template <int MR, int Vectors, bool Weighted, bool Grouped, bool Offset, class P
   for (int s = 0; s < w.segments; ++s) {
     const std::int8_t* x = codes + w.start[s] * stride;
     const int* const sum = sums + w.start[s] / inputs * stride;
-    ahead.step();
+    if constexpr (Asks) ahead.step();
     if constexpr (floats) {
 #pragma GCC unroll 12
       for (int m = 0; m < MR; ++m)
@@ -155,28 +155,28 @@ struct int8_batch : panel_decoder<P, Q, A> {
   }
 
   /// All tokens times the panel; `more`: y holds the sums of earlier panels.
-  template <int V>
+  template <bool Asks, int V>
   inline void multiply_tokens(const panel_type<V>& p, std::size_t tile, bool more) {
     ahead.steps = static_cast<std::size_t>(p.segments) * token_tiles;
     for (std::size_t t = 0; t < a.tokens();) {
       const std::size_t mr = tile_tokens(a.tokens(), t);
       for (std::size_t m = 0; m < mr && t + m < a.tokens();) {
         if (batch_tokens >= 12 && mr - m >= 12)
-          part<12>(p, tile, t, m, mr, more), m += 12;
+          part<12, Asks>(p, tile, t, m, mr, more), m += 12;
         else if (batch_tokens >= 8 && mr - m >= 8)
-          part<8>(p, tile, t, m, mr, more), m += 8;
+          part<8, Asks>(p, tile, t, m, mr, more), m += 8;
         else
-          part<4>(p, tile, t, m, mr, more), m += 4;
+          part<4, Asks>(p, tile, t, m, mr, more), m += 4;
       }
       t += mr;
     }
   }
-  template <int MR, int V>
+  template <int MR, bool Asks, int V>
   inline void part(const panel_type<V>& p, std::size_t tile, std::size_t first, std::size_t m0,
                    std::size_t mr, bool more) {
     if constexpr (MR <= batch_tokens) {
       f32x16 out[MR][V];
-      multiply_panel<MR, V, weighted, grouped, offset>(
+      multiply_panel<MR, V, weighted, grouped, offset, Asks>(
           p, plan::batch_segment / 4, a.tile(first) + 4 * m0, mr, a.tile_sums(plan::batch_level, first) + m0,
           a.tile_scales(first) + m0, static_cast<std::size_t>(plan::group), ahead, out);
       for (int v = 0; v < V; ++v) {
@@ -201,7 +201,13 @@ struct int8_batch : panel_decoder<P, Q, A> {
   template <int V>
   inline void tiles(std::size_t tile) {
     panel_type<V> p;
-    const auto multiply_now = [&](bool more) { multiply_tokens(p, tile, more); };
+    // Of many tokens a wait for memory is a small part, and counting lines costs the innermost loop as much.
+    const auto multiply_now = [&](bool more) {
+      if (token_tiles <= 8)
+        multiply_tokens<true>(p, tile, more);
+      else
+        multiply_tokens<false>(p, tile, more);
+    };
     if constexpr (P::kind == survivors::listed) {
       constexpr std::size_t parts = static_cast<std::size_t>(P::unit_rows) / lanes;
       const std::size_t begin = w.begin(tile / parts), end = w.begin(tile / parts + 1);
