@@ -51,10 +51,15 @@ embedded() {  # SEED
     --best-of 32
   one sparsity "$seed" "$model" "${text[@]}" --task sparsity --target 0.7 --delta 2048 --db "$out/levels_70" --baselines \
     --generations 80 --offspring 16 --survivors 4,2,1 --tokens 1024,4096,8192 --config "$out/sparsity.$seed.txt"
-  one sparsity_on "$seed" "$model" "${text[@]}" --task sparsity --target 0.7 --delta 2048 --db "$out/levels_70" \
-    --start "$out/sparsity.$seed.txt" --generations 30 --offspring 16 --survivors 4,2,1 --tokens 2048,8192,32768
-  one sparsity_wide "$seed" "$model" "${text[@]}" --task sparsity --target 0.7 --delta 4096 --db "$out/levels_70_wide" \
-    --baselines --generations 100 --offspring 16 --survivors 4,2,1 --tokens 1024,4096,8192
+  # On from there, with twice the levels to either side, as some layers were at the end of theirs, and more tokens.
+  local more=("${text[@]/131072/262144}" --task sparsity --target 0.7 --delta 2048 --steps 16 --db "$out/levels_70_16"
+    --offspring 16 --survivors 4,2,1)
+  one sparsity_on "$seed" "$model" "${more[@]}" --start "$out/sparsity.$seed.txt" --generations 60 \
+    --tokens 2048,8192,32768 --config "$out/sparsity_on.$seed.txt"
+  one sparsity_last "$seed" "$model" "${more[@]}" --start "$out/sparsity_on.$seed.txt" --generations 40 \
+    --tokens 2048,8192,65536
+  one groups "$seed" "$model" "${text[@]}" --task groups --target 0.7 --delta 2048 --steps 16 --db "$out/levels_groups" \
+    --baselines --generations 60 --offspring 16 --survivors 4,2,1 --tokens 1024,4096,8192
   one depth "$seed" "$model" "${text[@]}" "${whole[@]}" --task depth --attn 1 --ffn 1 --baselines
   one depth50 "$seed" "$model" "${text[@]}" "${whole[@]}" --task depth --attn 2 --ffn 2 --baselines
   one mini_depth "$seed" "$mini" "${text[@]}" "${whole[@]}" --task depth --attn 2 --ffn 2 --baselines
