@@ -79,6 +79,13 @@ embedded() {  # SEED
     one "density2.2_of_$bits" "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target 2.2 --db "$out/levels_joint" \
       --keep-halves --only "$bits" --only "$bits nm<2,4>" --only "$bits group_nm<2,4,16>" --only "$bits group_nm<3,4,16>"
   done
+  one joint1.8 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target 1.8 --db "$out/levels_joint"
+  one density1.8_of_2 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target 1.8 --db "$out/levels_joint" \
+    --keep-halves --only 2 --only "2 nm<2,4>" --only "2 group_nm<2,4,16>" --only "2 group_nm<3,4,16>"
+  for bits in 2 3; do
+    one "drops1.8_of_$bits" "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target 1.8 --db "$out/levels_joint" \
+      --only "$bits"
+  done
   one joint_as_bits3 "$seed" "$model" "${text[@]}" "${long[@]}" --task joint --target "$(stored_bits bits3)" \
     --db "$out/levels_joint"
 }
