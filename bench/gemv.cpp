@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One vector times a packed matrix: cold weights, and small matrices also while they stay in the cache. See product.hpp.
+// One vector times a packed matrix: cold weights, and small matrices also while they stay in the cache.
 #include "product.hpp"
 
 namespace {
@@ -44,6 +44,8 @@ int main(int argc, char** argv) {
   add_int8<dense, affine<4, 32, f16_offset>>();
   add<isa::avx512, float, bsr<16, 32>, affine<4, 32>>("gemv", "", shapes);
   add<isa::avx512, float, bsr<16, 32>, symmetric<4, 32>>("gemv", "", shapes);
+  add<isa::avx512_vnni, int24, bsr<16, 32>, affine<4, 32>>("gemv", "/int24", shapes);
+  add<isa::avx512_vnni, int24, bsr<16, 32>, symmetric<4, 32>>("gemv", "/int24", shapes);
   add<isa::avx512_bf16, bf16, bsr<16, 32>, affine<4, 32>>("gemv", "", shapes);
   add<isa::avx2, int8_groups<32>, bsr<16, 32>, affine<4, 32>>("gemv", "", shapes);
   add<isa::avx2, int8_groups<32>, dense, affine<4, 32>>("gemv", "", shapes);

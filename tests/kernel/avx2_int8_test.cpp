@@ -20,13 +20,18 @@ TEST_CASE_TEMPLATE("AVX2 multiply of int8 activations agrees with a double loop"
   using P = typename F::pattern;
   using Q = typename F::quantizer;
   if (missing()) return;
-  if constexpr (has_int8_kernel<P, Q, int8_groups<32>>()) sweep_int8<isas, int8_groups<32>, P, Q>();
+  if constexpr (has_int8_kernel<P, Q, int8_groups<32>>()) sweep_integers<isas, int8_groups<32>, P, Q>();
 }
 
 TEST_CASE_TEMPLATE("so it does with other groups of activations", F, QUERN_INT8_FORMATS) {
   using P = typename F::pattern;
   using Q = typename F::quantizer;
   if (missing()) return;
-  sweep_int8<isas, int8_groups<128>, P, Q>();
-  sweep_int8<isas, int8_per_token, P, Q>();
+  sweep_integers<isas, int8_groups<128>, P, Q>();
+  sweep_integers<isas, int8_per_token, P, Q>();
+}
+
+TEST_CASE_TEMPLATE("so it does with activations of 24 bits", F, QUERN_INT24_FORMATS) {
+  if (missing()) return;
+  sweep_integers<isas, int24, typename F::pattern, typename F::quantizer>();
 }

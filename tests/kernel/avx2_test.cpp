@@ -69,7 +69,7 @@ dense_matrix varied(std::size_t tokens, std::size_t cols, rng& g) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("prepared activations do not depend on the instruction set", A, int8_groups<32>,
-                   int8_groups<64>, int8_groups<128>, int8_per_token) {
+                   int8_groups<64>, int8_groups<128>, int8_per_token, int24) {
   rng g(11);
   for (const std::size_t tokens : {0u, 1u, 3u, 4u, 5u, 8u, 9u, 13u, 17u, 25u})
     for (const std::size_t cols : {0u, 1u, 15u, 16u, 31u, 33u, 127u, 128u, 129u, 576u, 1050u}) {
@@ -84,11 +84,11 @@ TEST_CASE_TEMPLATE("prepared activations do not depend on the instruction set", 
 }
 
 TEST_CASE_TEMPLATE("a NaN or infinity among the inputs reaches the outputs", A, int8_groups<32>,
-                   int8_per_token) {
+                   int8_per_token, int24) {
   if (missing()) return;
   rng g(11);
   const dense_matrix w = random_matrix(20, 200, g);
-  const auto m = pack<dense, symmetric<8, 32>>(w.view());
+  const auto m = pack<dense, symmetric<is_int8<A> ? 8 : 4, 32>>(w.view());
   for (const float bad : {std::nanf(""), HUGE_VALF, -HUGE_VALF})
     for (const std::size_t at : {0u, 127u, 128u, 199u})
       for (const std::size_t tokens : {1u, 5u}) {

@@ -12,8 +12,8 @@ TEST_CASE_TEMPLATE("AVX-VNNI multiply agrees with a double loop", F, QUERN_INT8_
     MESSAGE("SKIP: this CPU has no AVX-VNNI");
     return;
   }
-  sweep_int8<isas, int8_groups<32>, P, Q>();
-  sweep_int8<isas, int8_per_token, P, Q>();
+  sweep_integers<isas, int8_groups<32>, P, Q>();
+  sweep_integers<isas, int8_per_token, P, Q>();
 }
 
 #if defined(__x86_64__)
@@ -42,6 +42,7 @@ inline i32x16 dot_signed(i32x16 d, i32x16 w, i32x16 s) {
 #include <quern/kernel/cpu/panel.inl>
 #include <quern/kernel/cpu/gemm.inl>
 #include <quern/kernel/cpu/prepare.inl>
+#include <quern/kernel/cpu/gemv_int24.inl>
 // clang-format on
 }  // namespace cpu_vnni_256
 }  // namespace QUERN_BUILD
@@ -58,17 +59,17 @@ struct vnni_256 {
 template <>
 struct quern::kernel<vnni_256> {
   template <class P, class Q, class A>
-  static constexpr bool supports = has_int8_kernel<P, Q, A>();
+  static constexpr bool supports = has_integer_kernel<P, Q, A>();
   template <class A>
-  static constexpr bool prepares = is_int8<A>;
+  static constexpr bool prepares = is_integer<A>;
   template <class A>
   static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
-    cpu_vnni_256::prepare_int8(a, begin, end);
+    cpu_vnni_256::prepare_integers(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
                              const activation_view<A>& x, span2<float> y) noexcept {
-    cpu_vnni_256::multiply_int8(w, begin, end, x, y);
+    cpu_vnni_256::multiply_integers(w, begin, end, x, y);
   }
 };
 
@@ -80,6 +81,11 @@ TEST_CASE_TEMPLATE("the loops of AVX-VNNI agree with a double loop", F, QUERN_TE
     return;
   }
   if constexpr (has_int8_kernel<P, Q, int8_groups<32>>())
-    sweep_int8<isa_list<vnni_256>, int8_groups<32>, P, Q>();
+    sweep_integers<isa_list<vnni_256>, int8_groups<32>, P, Q>();
+}
+
+TEST_CASE_TEMPLATE("so they do with activations of 24 bits", F, QUERN_INT24_FORMATS) {
+  if (vnni_256::available())
+    sweep_integers<isa_list<vnni_256>, int24, typename F::pattern, typename F::quantizer>();
 }
 #endif

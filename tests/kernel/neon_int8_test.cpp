@@ -20,8 +20,13 @@ TEST_CASE_TEMPLATE("so it does with other groups of activations", F, QUERN_INT8_
   if constexpr (in_part<F, 1, QUERN_INT8_FORMATS>()) sweep_format<isa::i8mm, int8_per_token, F>();
 }
 
+TEST_CASE_TEMPLATE("so it does with activations of 24 bits", F, QUERN_INT24_FORMATS) {
+  if constexpr (in_part<F, 0, QUERN_INT24_FORMATS>()) sweep_format<isa::neon_dot, int24, F>();
+  if constexpr (in_part<F, 1, QUERN_INT24_FORMATS>()) sweep_format<isa::i8mm, int24, F>();
+}
+
 TEST_CASE_TEMPLATE("NEON prepares what scalar does", A, int8_groups<32>, int8_groups<64>, int8_groups<128>,
-                   int8_per_token) {
+                   int8_per_token, int24) {
   compare_prepared<isa::neon_dot, A>();
   compare_prepared<isa::i8mm, A>();
 }

@@ -34,13 +34,13 @@ bool missing() {
   return true;
 }
 
-/// Int8 activations of A times all shapes of F, if Isa has a kernel for them.
+/// Activations of A times all shapes of F, if Isa has a kernel for them.
 template <class Isa, class A, class F>
 void sweep_format() {
   using P = typename F::pattern;
   using Q = typename F::quantizer;
   if (missing<Isa>()) return;
-  if constexpr (has_int8_kernel<P, Q, A>()) sweep_int8<isa_list<Isa>, A, P, Q>();
+  if constexpr (has_integer_kernel<P, Q, A>()) sweep_integers<isa_list<Isa>, A, P, Q>();
 }
 
 /// The memory that Isa prepares is that of isa::scalar, byte for byte: inputs of many sizes, halves of a step,
@@ -49,7 +49,6 @@ template <class Isa, class A>
 void compare_prepared(std::size_t tokens, std::size_t cols, rng& g) {
   CAPTURE(tokens);
   CAPTURE(cols);
-  INFO("group " << A::group);
   dense_matrix x = random_matrix(tokens, cols, g);
   const float special[] = {std::nanf(""), HUGE_VALF, -HUGE_VALF, 1e-39f, 0.0f, 3e38f};
   for (std::size_t t = 0; t < tokens; ++t)
@@ -62,7 +61,7 @@ void compare_prepared(std::size_t tokens, std::size_t cols, rng& g) {
       if (group == 9) v *= 1e30f;
       if (t % 2 == 1 && group > 10 && group - 11 < std::size(special) && c % 32 == 5) v = special[group - 11];
     }
-  const std::size_t bytes = activation_layout{tokens, cols, A::group}.bytes();
+  const std::size_t bytes = workspace_bytes<A>(tokens, cols);
   buffer memory(bytes), expected(bytes);
   std::memset(memory.data(), 0xa5, bytes);
   std::memset(expected.data(), 0xa5, bytes);

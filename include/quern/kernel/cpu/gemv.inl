@@ -32,21 +32,6 @@ inline f32x16 number(i32x16 code) {
     return to_float(code);
 }
 
-struct vector_params {
-  f32x16 scale, offset;
-};
-/// The parameters of a run as numbers.
-template <class Q>
-inline vector_params floats(const slot_params& p, f32x16 row_scale) {
-  vector_params v{p.scale, p.offset};
-  if constexpr (Q::row_scaled) v.scale = multiply(to_float(p.multiplier), row_scale);
-  if constexpr (Q::run > 0 && Q::zero_bits > 0 && Q::zero_bits < 16)
-    v.offset = negate(multiply(v.scale, to_float(p.zero_code)));
-  else if constexpr (requires { Q::zero; })
-    v.offset = multiply(v.scale, broadcast(-static_cast<float>(Q::zero)));
-  return v;
-}
-
 /// scale * number + offset. Codebooks and floats have no offset.
 template <class Q>
 inline f32x16 weight(i32x16 code, const vector_params& p) {
@@ -111,9 +96,7 @@ struct tile_loop {
 #pragma GCC unroll 4
     for (int t = 0; t < Tokens; ++t) in[t] = inputs(t, unit * l::cell_codes, edge[t]);
     constexpr int per_run = l::cell_codes / l::runs_per_cell;
-    for (int i = 0; i < plane_count(Q::bits); ++i)
-      for (int line = 0; line < l::cell_codes * plane_width(Q::bits, i) * lanes / 8; line += 64)
-        prefetch(codes.plane[i] + 4096 + line);
+    codes.prefetch_ahead();
     if constexpr (deferred<Q> && per_run % 16 == 0) return shared_deferred<per_run>(cells, codes, in, unit);
 #pragma GCC unroll 16
     for (int j = 0; j < l::runs_per_cell; ++j) {
@@ -172,18 +155,6 @@ struct tile_loop {
     f32x16 total = zero();
     for (int k = 0; k < Count; k += 16) total = add(total, load(p + k));
     return reduce_add(total);
-  }
-
-  inline void all(std::size_t tile) {
-    const std::size_t units = l::cells_per_row(w.cols());
-    for (std::size_t u = 0; u < units; ++u) shared((tile * units + u) * lanes, u);
-  }
-
-  inline void listed(std::size_t tile) {
-    constexpr std::size_t parts = static_cast<std::size_t>(P::unit_rows) / lanes;
-    const std::size_t end = w.begin(tile / parts + 1);
-    for (std::size_t j = w.begin(tile / parts); j < end; ++j)
-      shared((j * parts + tile % parts) * lanes, w.block_column(j));
   }
 
   /// N:M: a permutation picks each row's input from the window.
@@ -280,10 +251,8 @@ inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t tile, const 
     loop.run_sum[t] = sums == nullptr ? nullptr : sums + (first + static_cast<std::size_t>(t)) * kept_sums;
   }
   if constexpr (Q::row_scaled) loop.row_scale = load_half(w[stream::row_scale] + tile * lanes * 2);
-  if constexpr (P::kind == survivors::all)
-    loop.all(tile);
-  else if constexpr (P::kind == survivors::listed)
-    loop.listed(tile);
+  if constexpr (P::kind == survivors::all || P::kind == survivors::listed)
+    for_each_shared(w, tile, [&](std::size_t cell, std::size_t unit) { loop.shared(cell, unit); });
   else if constexpr (P::kind == survivors::positions)
     loop.positions(tile);
   else

@@ -87,17 +87,8 @@ struct bf16_loop {
 template <int Tokens, class P, class Q>
 inline void multiply_bf16_tokens(const matrix_view<P, Q>& w, std::size_t tile, const activation_view<bf16>& a,
                                  const span2<float>& y, std::size_t token) {
-  using l = layout<P, Q>;
   bf16_loop<P, Q, Tokens> loop(w, a, token);
-  if constexpr (P::kind == survivors::all) {
-    const std::size_t units = l::cells_per_row(w.cols());
-    for (std::size_t u = 0; u < units; ++u) loop.shared((tile * units + u) * lanes, u);
-  } else {
-    constexpr std::size_t parts = static_cast<std::size_t>(P::unit_rows) / lanes;
-    const std::size_t end = w.begin(tile / parts + 1);
-    for (std::size_t j = w.begin(tile / parts); j < end; ++j)
-      loop.shared((j * parts + tile % parts) * lanes, w.block_column(j));
-  }
+  for_each_shared(w, tile, [&](std::size_t cell, std::size_t unit) { loop.shared(cell, unit); });
 #pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t) {
     f32x16 v = loop.sum[t];

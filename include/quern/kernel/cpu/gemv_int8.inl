@@ -123,7 +123,7 @@ struct int8_loop {
     constexpr int words = plan::segment_codes / 4;
     constexpr int segments_per_run = Q::run < l::cell_cols ? Q::run / plan::segment : spans * segments;
     const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
-    prefetch_ahead<0>(codes);
+    codes.prefetch_ahead();
     slot_params p{};
 #pragma GCC unroll 8
     for (int s = 0; s < spans; ++s) {
@@ -191,16 +191,6 @@ struct int8_loop {
       }
     }
   }
-  /// Asks for as many lines of codes as a full slot takes, 4 KB ahead: the hardware's own prefetcher stops at
-  /// pages. (4096 x 4096, cold, one thread, Zen 4: dense W2 445 us, with it 361; group<16> W4 564 and 474; 1 and 2 KB
-  /// ahead gain less.)
-  template <int Plane, class Codes>
-  static inline void prefetch_ahead(const Codes& codes) {
-    constexpr int bytes = l::cell_codes * plane_width(Q::bits, Plane) * lanes / 8;
-#pragma GCC unroll 32
-    for (int line = 0; line < bytes; line += 64) prefetch(codes.plane[Plane] + 4096 + line);
-    if constexpr (Plane + 1 < plane_count(Q::bits)) prefetch_ahead<Plane + 1>(codes);
-  }
   template <class Inputs>
   static inline i32x16 in_sum(const Inputs& in, int t, int segment) {
     if constexpr (positions_kind)
@@ -234,16 +224,6 @@ struct int8_loop {
       in.scale[t] = input_scale[t] + (A::group == 0 ? 0 : col / plan::group);
     }
     cell<l::runs_per_cell>(cells, cell_params(cells), in);
-  }
-  [[gnu::always_inline]] inline void all(std::size_t tile) {
-    const std::size_t units = l::cells_per_row(w.cols());
-    for (std::size_t u = 0; u < units; ++u) shared((tile * units + u) * lanes, u);
-  }
-  [[gnu::always_inline]] inline void listed(std::size_t tile) {
-    constexpr std::size_t parts = static_cast<std::size_t>(P::unit_rows) / lanes;
-    const std::size_t end = w.begin(tile / parts + 1);
-    for (std::size_t j = w.begin(tile / parts); j < end; ++j)
-      shared((j * parts + tile % parts) * lanes, w.block_column(j));
   }
   [[gnu::always_inline]] inline void positions(std::size_t tile) {
     const std::size_t units = l::cells_per_row(w.cols()), runs = l::runs(w.cols());
@@ -314,10 +294,8 @@ inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t begin, std::
   int8_loop<P, Q, A, Tokens> loop(w, a, token);
   for (std::size_t tile = begin; tile < end; ++tile) {
     loop.clear();
-    if constexpr (P::kind == survivors::all)
-      loop.all(tile);
-    else if constexpr (P::kind == survivors::listed)
-      loop.listed(tile);
+    if constexpr (P::kind == survivors::all || P::kind == survivors::listed)
+      for_each_shared(w, tile, [&](std::size_t cell, std::size_t unit) { loop.shared(cell, unit); });
     else if constexpr (P::kind == survivors::positions)
       loop.positions(tile);
     else

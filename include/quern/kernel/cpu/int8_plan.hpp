@@ -78,16 +78,34 @@ constexpr bool has_int8_kernel() {
     return false;
 }
 
-/// Whether bf16 activations can be multiplied with P x Q: codes of 2 or 4 bits, columns shared by 16 rows.
+/// Rows that share their columns in groups of 16, and whole-number codes in runs of 16 to 128 columns.
+template <class P, class Q>
+constexpr bool has_shared_runs() {
+  return (P::kind == survivors::all || P::kind == survivors::listed) && !requires { Q::table::values; }
+  &&(Q::run == 16 || Q::run == 32 || Q::run == 64 || Q::run == 128) && 128 % layout<P, Q>::cell_cols == 0;
+}
+
+/// Whether bf16 activations can be multiplied with P x Q: codes of 2 or 4 bits.
 template <class P, class Q, class A>
 constexpr bool has_bf16_kernel() {
-  using l = layout<P, Q>;
-  return std::is_same_v<A, bf16> && (P::kind == survivors::all || P::kind == survivors::listed) &&
-         (Q::bits == 2 || Q::bits == 4) && !requires {
-    Q::table::values;
-  }
-  &&(Q::run == 16 || Q::run == 32 || Q::run == 64 || Q::run == 128) && 128 % l::cell_cols == 0;
+  return std::is_same_v<A, bf16> && (Q::bits == 2 || Q::bits == 4) && has_shared_runs<P, Q>();
 }
+
+/// Whether activations of 24 bits can be multiplied with P x Q: codes of up to 7 bits, so that sums fit 32 bits and
+/// instruction sets without products of whole bytes can multiply them.
+template <class P, class Q, class A>
+constexpr bool has_int24_kernel() {
+  return std::is_same_v<A, int24> && Q::bits < 8 && has_shared_runs<P, Q>();
+}
+
+/// Whether an instruction set with dot products of bytes multiplies A with P x Q as integers.
+template <class P, class Q, class A>
+constexpr bool has_integer_kernel() {
+  return has_int8_kernel<P, Q, A>() || has_int24_kernel<P, Q, A>();
+}
+/// Activations that such an instruction set prepares.
+template <class A>
+inline constexpr bool is_integer = is_int8<A> || std::is_same_v<A, int24>;
 
 }  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -54,7 +54,7 @@ activation_view<A> prepare(span2<const float> x, std::byte* memory, Exec&& exec 
 }
 
 /// Activations that own their memory; `assign` reuses it and allocates only to grow.
-/// @tparam A  int8_groups<32>, int8_groups<64>, int8_groups<128>, int8_per_token, bf16, or float (exact)
+/// @tparam A  int8_groups<32>, int8_groups<64>, int8_groups<128>, int8_per_token, int24, bf16, or float (exact)
 template <class A = int8_groups<32>, class Isas = default_isas>
 class activations {
  public:

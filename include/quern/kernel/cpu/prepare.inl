@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Quantizes activations to int8 and lays them out as activation_layout says. Included like gemv.inl. The same
-// operations in the same order on every instruction set, so the codes do not depend on it.
+// Quantizes activations to whole numbers and lays them out as activation_layout says. Included like gemv.inl. The
+// same operations in the same order on every instruction set, so the codes do not depend on it.
 
 /// Codes of `count` <= 128 inputs at p (multiple of 16) that share a scale. A NaN makes the scale NaN.
 inline float largest_magnitude(const float* p, std::size_t count) {
@@ -12,10 +12,10 @@ inline float largest_magnitude(const float* p, std::size_t count) {
   std::memcpy(&f, &bits, sizeof f);
   return f;
 }
-/// Steps per unit of inputs of at most `top`. 0 for inputs that have no codes: below 2^-120, where 127 / top leaves
-/// the range of floats, and infinity and NaN, which the scale passes on.
-inline float inverse_scale(float top) {
-  return top >= 0x1p-120f && top <= 0x1.fffffep127f ? 127.0f / top : 0.0f;
+/// `steps` steps per unit of inputs of at most `top`. 0 for inputs that have no codes: below `least`, where steps / top
+/// leaves the range of floats, and infinity and NaN, which the scale passes on.
+inline float inverse_scale(float top, float steps = 127, float least = 0x1p-120f) {
+  return top >= least && top <= 0x1.fffffep127f ? steps / top : 0.0f;
 }
 inline void encode_inputs(const float* p, std::size_t count, float inverse, std::int8_t* codes, int* sums) {
   if (inverse == 0) {
@@ -141,4 +141,41 @@ inline void prepare_int8(const activation_view<A>& a, std::size_t begin, std::si
     }
     first += mr;
   }
+}
+
+/// Codes of 24 bits. Adding 128 to every digit makes them the bytes of a number that is not negative.
+inline void prepare_int24(const activation_view<int24>& a, std::size_t begin, std::size_t end) {
+  constexpr std::size_t group = int24::inputs_per_scale;
+  for (std::size_t t = a.shape.part_token(begin); t < a.shape.part_token(end); ++t)
+    for (std::size_t i = 0; i < a.shape.stride(); i += group) {
+      float edge[group] = {};
+      const float* p = edge;
+      if (i + group <= a.cols())
+        p = a.source.row(t) + i;
+      else if (i < a.cols())
+        std::memcpy(edge, a.source.row(t) + i, (a.cols() - i) * sizeof(float));
+      const float top = largest_magnitude(p, group);
+      const float inverse = inverse_scale(top, int24::largest, 0x1p-100f);
+      a.scales(t)[i / group] = top / int24::largest;
+      int sum = 0;
+      for (std::size_t k = 0; k < group; k += 16) {
+        const i32x16 code = inverse == 0 ? zero_int() : to_int(multiply(load(p + k), broadcast(inverse)));
+        const int part = reduce_add(code);
+        a.sums(0, t)[(i + k) / 16] = -static_cast<float>(part);
+        sum += part;
+        const i32x16 bytes = add(code, broadcast(0x808080));
+        for (int digit = 0; digit < int24::digits; ++digit)
+          store_bytes(a.codes(t, digit) + i + k,
+                      add(both(shift_right(bytes, 8 * digit), 255), broadcast(-128)));
+      }
+      a.sums(1, t)[i / group] = -static_cast<float>(sum);
+    }
+}
+
+template <class A>
+inline void prepare_integers(const activation_view<A>& a, std::size_t begin, std::size_t end) {
+  if constexpr (is_int8<A>)
+    prepare_int8(a, begin, end);
+  else
+    prepare_int24(a, begin, end);
 }

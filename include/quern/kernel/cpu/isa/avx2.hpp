@@ -45,6 +45,7 @@ inline i32x16 dot_broadcast(i32x16 d, i32x16 w, const std::int8_t* s) {
 #include <quern/kernel/cpu/panel.inl>
 #include <quern/kernel/cpu/gemm.inl>
 #include <quern/kernel/cpu/prepare.inl>
+#include <quern/kernel/cpu/gemv_int24.inl>
 // clang-format on
 }  // namespace cpu_avx2
 }  // namespace QUERN_BUILD
@@ -77,6 +78,7 @@ inline i32x16 dot_broadcast(i32x16 d, i32x16 u, const std::int8_t* s) {
 #include <quern/kernel/cpu/panel.inl>
 #include <quern/kernel/cpu/gemm.inl>
 #include <quern/kernel/cpu/prepare.inl>
+#include <quern/kernel/cpu/gemv_int24.inl>
 // clang-format on
 }  // namespace cpu_avx_vnni
 }  // namespace QUERN_BUILD
@@ -92,19 +94,19 @@ inline namespace QUERN_BUILD {
 template <>
 struct kernel<isa::avx2> {
   template <class P, class Q, class A>
-  static constexpr bool supports = has_int8_kernel<P, Q, A>() || cpu_avx2::fits<P, Q>;
+  static constexpr bool supports = has_integer_kernel<P, Q, A>() || cpu_avx2::fits<P, Q>;
   template <class A>
-  static constexpr bool prepares = is_int8<A>;
+  static constexpr bool prepares = is_integer<A>;
 
   template <class A>
   static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
-    cpu_avx2::prepare_int8(a, begin, end);
+    cpu_avx2::prepare_integers(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
                              const activation_view<A>& x, span2<float> y) noexcept {
-    if constexpr (has_int8_kernel<P, Q, A>())
-      cpu_avx2::multiply_int8(w, begin, end, x, y);
+    if constexpr (has_integer_kernel<P, Q, A>())
+      cpu_avx2::multiply_integers(w, begin, end, x, y);
     else
       cpu_avx2::multiply_exact(w, begin, end, x.source, y);
   }
@@ -113,18 +115,18 @@ struct kernel<isa::avx2> {
 template <>
 struct kernel<isa::avx_vnni> {
   template <class P, class Q, class A>
-  static constexpr bool supports = has_int8_kernel<P, Q, A>();
+  static constexpr bool supports = has_integer_kernel<P, Q, A>();
   template <class A>
-  static constexpr bool prepares = is_int8<A>;
+  static constexpr bool prepares = is_integer<A>;
 
   template <class A>
   static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
-    cpu_avx_vnni::prepare_int8(a, begin, end);
+    cpu_avx_vnni::prepare_integers(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
                              const activation_view<A>& x, span2<float> y) noexcept {
-    cpu_avx_vnni::multiply_int8(w, begin, end, x, y);
+    cpu_avx_vnni::multiply_integers(w, begin, end, x, y);
   }
 };
 #else

@@ -61,6 +61,7 @@ inline i32x16 dot_signed(i32x16 d, i32x16 w, i32x16 s) {
 #include <quern/kernel/cpu/panel.inl>
 #include <quern/kernel/cpu/gemm.inl>
 #include <quern/kernel/cpu/prepare.inl>
+#include <quern/kernel/cpu/gemv_int24.inl>
 // clang-format on
 }  // namespace cpu_avx512_vnni
 }  // namespace QUERN_BUILD
@@ -125,18 +126,18 @@ struct kernel<isa::avx512> {
 template <>
 struct kernel<isa::avx512_vnni> {
   template <class P, class Q, class A>
-  static constexpr bool supports = has_int8_kernel<P, Q, A>();
+  static constexpr bool supports = has_integer_kernel<P, Q, A>();
   template <class A>
-  static constexpr bool prepares = is_int8<A>;
+  static constexpr bool prepares = is_integer<A>;
 
   template <class A>
   static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
-    cpu_avx512_vnni::prepare_int8(a, begin, end);
+    cpu_avx512_vnni::prepare_integers(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
                              const activation_view<A>& x, span2<float> y) noexcept {
-    cpu_avx512_vnni::multiply_int8(w, begin, end, x, y);
+    cpu_avx512_vnni::multiply_integers(w, begin, end, x, y);
   }
 };
 /// 512-bit vectors, bf16 activations.

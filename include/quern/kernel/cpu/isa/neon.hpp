@@ -45,6 +45,7 @@ inline constexpr bool dot_takes_bytes = false;
 #include <quern/kernel/cpu/panel.inl>
 #include <quern/kernel/cpu/gemm.inl>
 #include <quern/kernel/cpu/prepare.inl>
+#include <quern/kernel/cpu/gemv_int24.inl>
 // clang-format on
 }  // namespace cpu_neon
 }  // namespace QUERN_BUILD
@@ -84,6 +85,7 @@ inline constexpr bool dot_takes_bytes = true;
 #include <quern/kernel/cpu/panel.inl>
 #include <quern/kernel/cpu/gemm.inl>
 #include <quern/kernel/cpu/prepare.inl>
+#include <quern/kernel/cpu/gemv_int24.inl>
 // clang-format on
 }  // namespace cpu_i8mm
 }  // namespace QUERN_BUILD
@@ -102,19 +104,19 @@ inline namespace QUERN_BUILD {
 template <>
 struct kernel<isa::neon_dot> {
   template <class P, class Q, class A>
-  static constexpr bool supports = cpu_neon::fits<P, Q> || has_int8_kernel<P, Q, A>();
+  static constexpr bool supports = cpu_neon::fits<P, Q> || has_integer_kernel<P, Q, A>();
   template <class A>
-  static constexpr bool prepares = is_int8<A>;
+  static constexpr bool prepares = is_integer<A>;
 
   template <class A>
   static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
-    cpu_neon::prepare_int8(a, begin, end);
+    cpu_neon::prepare_integers(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
                              const activation_view<A>& x, span2<float> y) noexcept {
-    if constexpr (has_int8_kernel<P, Q, A>())
-      cpu_neon::multiply_int8(w, begin, end, x, y);
+    if constexpr (has_integer_kernel<P, Q, A>())
+      cpu_neon::multiply_integers(w, begin, end, x, y);
     else
       cpu_neon::multiply_exact(w, begin, end, x.source, y);
   }
@@ -123,18 +125,18 @@ struct kernel<isa::neon_dot> {
 template <>
 struct kernel<isa::i8mm> {
   template <class P, class Q, class A>
-  static constexpr bool supports = has_int8_kernel<P, Q, A>();
+  static constexpr bool supports = has_integer_kernel<P, Q, A>();
   template <class A>
-  static constexpr bool prepares = is_int8<A>;
+  static constexpr bool prepares = is_integer<A>;
 
   template <class A>
   static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
-    cpu_i8mm::prepare_int8(a, begin, end);
+    cpu_i8mm::prepare_integers(a, begin, end);
   }
   template <class P, class Q, class A>
   static void multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
                              const activation_view<A>& x, span2<float> y) noexcept {
-    cpu_i8mm::multiply_int8(w, begin, end, x, y);
+    cpu_i8mm::multiply_integers(w, begin, end, x, y);
   }
 };
 #else

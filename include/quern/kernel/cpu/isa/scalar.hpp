@@ -63,14 +63,17 @@ inline i32x16 as_int(f32x16 v) { return std::bit_cast<i32x16>(v); }
 inline i32x16 both(i32x16 a, int bits) {
   return each<i32x16>([&](int i) { return a.lane[i] & bits; });
 }
+inline i32x16 shift_right(i32x16 v, int n) {
+  return each<i32x16>([&](int i) { return static_cast<int>(static_cast<std::uint32_t>(v.lane[i]) >> n); });
+}
 inline i32x16 largest(i32x16 a, i32x16 b) {
   return each<i32x16>([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
 }
-/// Magnitudes below 2^22, the rest and NaN give anything.
+/// Magnitudes of at most 2^23; the rest and NaN give 0.
 inline i32x16 to_int(f32x16 v) {
   return each<i32x16>([&](int i) {
     const float x = v.lane[i];
-    return x > -256 && x < 256 ? static_cast<int>(__builtin_rintf(x)) : 0;
+    return x >= -0x1p23f && x <= 0x1p23f ? static_cast<int>(__builtin_rintf(x)) : 0;
   });
 }
 inline int reduce_max(i32x16 v) {
@@ -112,12 +115,12 @@ struct kernel<isa::scalar> {
   template <class P, class Q, class A>
   static constexpr bool supports = true;
   template <class A>
-  static constexpr bool prepares = is_int8<A> || std::is_same_v<A, bf16>;
+  static constexpr bool prepares = is_integer<A> || std::is_same_v<A, bf16>;
 
   template <class A>
   static void prepare(const activation_view<A>& a, std::size_t begin, std::size_t end) noexcept {
-    if constexpr (is_int8<A>)
-      cpu_scalar::prepare_int8(a, begin, end);
+    if constexpr (is_integer<A>)
+      cpu_scalar::prepare_integers(a, begin, end);
     else
       cpu_scalar::prepare_bf16(a, begin, end);
   }
