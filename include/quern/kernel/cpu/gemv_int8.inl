@@ -145,7 +145,7 @@ struct int8_loop {
 #pragma GCC unroll 32
         for (int k = segment * words; k < (segment + 1) * words; ++k) {
           const i32x16 c = codes.bytes(k);
-          if constexpr (requires { in.word_at(0, k); } && !recentred) {
+          if constexpr (requires { in.word_at(0, k); } && dot_takes_bytes) {
 #pragma GCC unroll 4
             for (int t = 0; t < Tokens; ++t) d[t] = dot_broadcast(d[t], c, in.word_at(t, k));
           } else if constexpr (positions_kind) {
