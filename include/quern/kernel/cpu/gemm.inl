@@ -130,11 +130,14 @@ struct int8_batch : panel_decoder<P, Q, A> {
     for (std::size_t t = 0; t < a.tokens(); t += tile_tokens(a.tokens(), t)) ++n;
     return n;
   }();
+  /// Of many tokens a wait for memory is a small part, and counting lines costs the innermost loop as much.
+  const bool asks = token_tiles <= 8;
   line_queue ahead{};
 
   /// Asks for the codes and scales of cells [first, first + cells), as far as there are any, while the batch
   /// multiplies with the last ones.
   inline void prefetch_cells(std::size_t first, std::size_t cells) {
+    if (!asks) return;
     const std::size_t left = w.cells() > first ? w.cells() - first : 0;
     if (cells > left) cells = left;
     const auto fields = [&](const std::byte* from, int bits) {
@@ -201,9 +204,8 @@ struct int8_batch : panel_decoder<P, Q, A> {
   template <int V>
   inline void tiles(std::size_t tile) {
     panel_type<V> p;
-    // Of many tokens a wait for memory is a small part, and counting lines costs the innermost loop as much.
     const auto multiply_now = [&](bool more) {
-      if (token_tiles <= 8)
+      if (asks)
         multiply_tokens<true>(p, tile, more);
       else
         multiply_tokens<false>(p, tile, more);
@@ -228,8 +230,8 @@ struct int8_batch : panel_decoder<P, Q, A> {
         ahead = {};
         // Blocks follow each other, in the next rows, too. Where a tile has a part of their rows, the first one
         // brings them for all.
-        const std::size_t part = tile % parts;
-        if (stop < end ? part == 0 : part + V == parts)
+        const std::size_t place = tile % parts;
+        if (stop < end ? place == 0 : place + V == parts)
           prefetch_cells(stop * P::unit_rows, slots * P::unit_rows);
         multiply_now(j != begin);
         j = stop;
