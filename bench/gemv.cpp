@@ -24,12 +24,14 @@ int main(int argc, char** argv) {
   }
   add_int8<bsr<16, 32>, affine<4, 32>>();
   add_int8<bsr<16, 32>, symmetric<4, 32>>();
+  add_int8<bsr<16, 32>, affine<4, 32, two_level>>();
   add_int8<bsr<16, 64>, affine<4, 64>>();
   add_int8<bsr<32, 32>, symmetric<4, 16, two_level>>();
   add_int8<bsr<8, 32>, affine<4, 32>>();
   add_int8<bsr<4, 32>, affine<4, 32>>();
   add_int8<group_nm<2, 4, 16>, affine<4, 16>>();
   add_int8<group_nm<2, 4, 16>, symmetric<4, 16>>();
+  add_int8<group_nm<2, 4, 16>, symmetric<4, 16, two_level>>();
   add_int8<group_nm<1, 4, 32>, affine<4, 32>>();
   add_int8<group<16>, affine<4, 16>>();
   add_int8<group<16>, symmetric<4, 16>>();
