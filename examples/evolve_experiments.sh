@@ -38,6 +38,10 @@ if [ ! -s "$mini" ]; then
     --context 256 --batch 8 --lanes 2 --steps 600 --warmup 30 -o "$mini" >"$out/mini.log" 2>&1
 fi
 
+[ -s "$out/spread.txt" ] || python3 -c 'import sys
+text = open(sys.argv[1], "rb").read()
+open(sys.argv[2], "wb").write(b"".join(text[i * (len(text) // 256):][:4096] for i in range(256)))' "$texts/kjv.txt" "$out/spread.txt"
+
 embedded() {  # SEED
   local model=$here/data/quern-kjv-3m.safetensors seed=$1
   local text=(--text "$here/data/calibration.txt" --held-out "$here/data/held_out.txt" --held-out-windows 0 --threads 1
@@ -58,6 +62,14 @@ embedded() {  # SEED
     --tokens 2048,8192,32768 --config "$out/sparsity_on.$seed.txt"
   one sparsity_last "$seed" "$model" "${more[@]}" --start "$out/sparsity_on.$seed.txt" --generations 40 \
     --tokens 2048,8192,65536
+  # From the start with four times the text: 256 passages of 4,096 bytes, evenly spread over the training text.
+  local spread=(--text "$out/spread.txt" --text-tokens 1048576 --calibration-windows 1024 --context 256 --threads 1
+    --held-out "$here/data/held_out.txt" --held-out-windows 0 --task sparsity --target 0.7 --delta 2048 --steps 16
+    --db "$out/levels_70_spread" --offspring 16 --survivors 4,2,1)
+  one sparsity_spread "$seed" "$model" "${spread[@]}" --baselines --reach 2 --generations 70 --tokens 1024,4096,8192 \
+    --config "$out/sparsity_spread.$seed.txt"
+  one sparsity_spread_on "$seed" "$model" "${spread[@]}" --start "$out/sparsity_spread.$seed.txt" --generations 60 \
+    --tokens 2048,8192,32768
   one groups "$seed" "$model" "${text[@]}" --task groups --target 0.7 --delta 2048 --steps 16 --db "$out/levels_groups" \
     --baselines --generations 60 --offspring 16 --survivors 4,2,1 --tokens 1024,4096,8192
   one depth "$seed" "$model" "${text[@]}" "${whole[@]}" --task depth --attn 1 --ffn 1 --baselines
