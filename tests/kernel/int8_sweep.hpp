@@ -76,7 +76,9 @@ void compare_integers(std::size_t rows, std::size_t cols, std::size_t tokens, th
 
 template <class Isas, class A, class P, class Q>
 void sweep_integers() {
-  INFO(std::string(P::label().c_str()) << " " << std::string(Q::label().c_str()));
+  std::string inputs = "24 bits";
+  if constexpr (is_int8<A>) inputs = "group " + std::to_string(A::group);
+  INFO(std::string(P::label().c_str()) << " " << std::string(Q::label().c_str()) << " " << inputs);
   using l = layout<P, Q>;
   const std::size_t u = l::cell_cols, b = P::unit_rows;
   thread_pool pool(3);

@@ -38,13 +38,6 @@ struct int24_loop {
     }
   }
 
-  static inline i32x16 dot_word(i32x16 d, i32x16 codes, const std::int8_t* x) {
-    if constexpr (dot_takes_bytes)
-      return dot_broadcast(d, codes, x);
-    else
-      return dot(d, codes, broadcast_word(x));
-  }
-
   [[gnu::always_inline]] inline void shared(std::size_t first, std::size_t unit) {
     const slot<true> cells = full_slot(first);
     const std::size_t col = unit * l::cell_cols;

@@ -8,6 +8,13 @@ inline i32x16 broadcast_word(const std::int8_t* p) {
   std::memcpy(&v, p, sizeof v);
   return broadcast(v);
 }
+/// `dot` of codes of at most 7 bits, or of bytes where it takes them, with the same four inputs in every lane.
+inline i32x16 dot_word(i32x16 d, i32x16 codes, const std::int8_t* x) {
+  if constexpr (dot_takes_bytes)
+    return dot_broadcast(d, codes, x);
+  else
+    return dot(d, codes, broadcast_word(x));
+}
 
 /// Inputs of a cell whose rows share their columns.
 template <int Tokens>
@@ -145,9 +152,9 @@ struct int8_loop {
 #pragma GCC unroll 32
         for (int k = segment * words; k < (segment + 1) * words; ++k) {
           const i32x16 c = codes.bytes(k);
-          if constexpr (requires { in.word_at(0, k); } && dot_takes_bytes) {
+          if constexpr (requires { in.word_at(0, k); } && !recentred) {
 #pragma GCC unroll 4
-            for (int t = 0; t < Tokens; ++t) d[t] = dot_broadcast(d[t], c, in.word_at(t, k));
+            for (int t = 0; t < Tokens; ++t) d[t] = dot_word(d[t], c, in.word_at(t, k));
           } else if constexpr (positions_kind) {
             const i32x16 control = in.control(k);
 #pragma GCC unroll 4
