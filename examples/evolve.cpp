@@ -36,6 +36,7 @@ std::vector<llama::rival> rivals_of(const llama::evolve_settings& s, const llama
     out = llama::level_rivals(p.task, *p.db, m, ids,
                               s.task == "sparsity" || s.task == "groups" ? 1 - s.target : 0, pool)
               .value();
+  if (s.greedy) out.push_back({"greedy", quern::greedy(space, o.stages, evaluate, s.seed).value().levels});
   const std::size_t random = s.random == 0 && s.task == "joint" ? 32 : s.random;
   if (random != 0)
     out.push_back({"best of " + std::to_string(random),
@@ -130,7 +131,7 @@ int search(const llama::evolve_settings& s, Communicator& others) {
     if (from_best && (!best || fitness < *best)) parents = {r.levels}, best = fitness;
   }
   quern::require(!from_best || best.has_value(),
-                 "evolve: --from-best needs --start, --baselines or --best-of");
+                 "evolve: --from-best needs --start, --baselines, --greedy or --best-of");
   const std::uint64_t mark = llama::search_mark(s, task, o, run.tokens());
   quern::evolve_state state = s.resume ? llama::read_state(s.checkpoint, task.space, mark).value()
                                        : quern::evolve_start(task.space, o, parents).value();

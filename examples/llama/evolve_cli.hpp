@@ -65,7 +65,10 @@ inline void add_evolve_options(CLI::App& app, evolve_settings& s) {
   app.add_option("--start", s.begin,
                  "begin with these levels, a file that --config wrote for the same task and target");
   app.add_flag("--from-best", s.from_best,
-               "begin with the best of --start, --baselines and --best-of, as joint searches do");
+               "begin with the best of --start, --baselines, --greedy and --best-of, as joint searches do");
+  app.add_flag("--greedy", s.greedy,
+               "baseline: one step down at a time from the highest levels, chosen by the stages of a "
+               "generation (SLEB)");
   app.add_option("--best-of", s.random, "baseline: the best of so many random configurations");
   app.add_option("--brute-force", s.brute,
                  "measure all configurations instead of searching, if at most so many");

@@ -25,7 +25,7 @@ struct evolve_settings {
   quern::grouping group = quern::grouping::size;
   fitness_options fitness;
   bool time = false, resume = false, baselines = false, mpi = false, all_levels = false, keep_halves = false,
-       from_best = false, packed = false;
+       from_best = false, packed = false, greedy = false;
   quern::mutate_options mutate;
   std::uint64_t seed = 1;
 };

@@ -95,3 +95,66 @@ TEST_CASE("best of n and brute force") {
   CHECK(best.fitness < all[247].fitness);  // 32 draws miss the better half with probability 2^-32
   CHECK_FALSE(brute_force(s, 494, 1, f, 1));
 }
+
+TEST_CASE("greedy: one step down at a time, measured again after each") {
+  search_space s = quern_test::drop_space(12, 4);
+  rng random(43);
+  const auto f = quern_test::random_linear(12, random);
+  const stage one{1, 1};
+  const std::span<const stage> single(&one, 1);
+  // Losses that add up leave nothing to find out later: the k least go.
+  CHECK(greedy(s, single, f, 1).value().levels == brute_force(s, 1000, 1, f, 1).value().front().levels);
+  // A pair that replaces each other: the first of it to go costs little, the second much. Scores of single drops
+  // take both, steps do not.
+  const auto pair = [](std::span<const genome> c, minibatch, std::span<double> out) {
+    for (std::size_t i = 0; i < c.size(); ++i) {
+      const auto gone = [&](std::size_t u) { return c[i][u] == 0 ? 1.0 : 0.0; };
+      out[i] = .1 * gone(0) + .1 * gone(1) + 9 * gone(0) * gone(1) + .2 * gone(2) + .3 * gone(3);
+    }
+  };
+  s = quern_test::drop_space(4, 2);
+  CHECK(greedy(s, single, pair, 1).value().levels == genome{0, 1, 0, 1});
+  // The cheapest first step leads astray, the second best does not: a beam of two finds it.
+  const auto bait = [](std::span<const genome> c, minibatch, std::span<double> out) {
+    for (std::size_t i = 0; i < c.size(); ++i) {
+      const auto gone = [&](std::size_t u) { return c[i][u] == 0 ? 1.0 : 0.0; };
+      const double together = gone(1) * gone(2);
+      out[i] = .1 * gone(0) + .2 * gone(1) + .3 * gone(2) + .4 * gone(3) - .3 * together + gone(0) * gone(1);
+    }
+  };
+  CHECK(greedy(s, single, bait, 1).value().levels == genome{0, 1, 0, 1});
+  const stage two{2, 1};
+  const measured found = greedy(s, std::span<const stage>(&two, 1), bait, 1).value();
+  CHECK(found.levels == genome{1, 0, 0, 1});
+  CHECK(found.fitness == doctest::Approx(.2));
+}
+
+TEST_CASE("greedy: groups keep their budgets, levels go down by steps, what it cannot do is an error") {
+  search_space s;
+  for (std::size_t i = 0; i < 6; ++i)
+    s.units.push_back({.name = "layer", .cost = {2, 3, 4}, .size = i < 3 ? 10u : 20u});
+  REQUIRE(set_groups(s, grouping::size) == 2);
+  s.budget = {9, 12};
+  std::size_t calls = 0;
+  const auto f = [&](std::span<const genome> c, minibatch, std::span<double> out) {
+    ++calls;
+    for (std::size_t i = 0; i < c.size(); ++i) {
+      out[i] = 0;
+      for (std::size_t u = 0; u < 6; ++u) out[i] -= static_cast<double>((u + 1) * c[i][u]);
+    }
+  };
+  const stage one{1, 1};
+  const std::span<const stage> single(&one, 1);
+  const measured found = greedy(s, single, f, 1).value();
+  CHECK(found.levels == genome{0, 1, 2, 2, 2, 2});
+  CHECK(conforms(s, found.levels));
+  CHECK(calls == 3);
+  CHECK_FALSE(greedy(s, {}, f, 1));
+  s.budget = {12, 12};
+  CHECK_FALSE(greedy(s, single, f, 1));
+  CHECK_FALSE(greedy(quern_test::byte_space(40000), single, f, 1));
+  const auto nan = [](std::span<const genome>, minibatch, std::span<double> out) {
+    std::fill(out.begin(), out.end(), std::nan(""));
+  };
+  CHECK_FALSE(greedy(quern_test::drop_space(4, 1), single, nan, 1));
+}
