@@ -13,6 +13,7 @@ found is a sample; all samples are kept (--json). The table holds, for every cas
     median, min   of all samples, in microseconds
     speed-up      median of the reference / median of this row: above 1 is faster than the reference
     by round      smallest and largest such ratio of a single round; where 1 lies between them, nothing was shown
+    of stream     median of the counter of_stream: bytes/s over those of a plain read of the same memory right after
 
 contenders.json:
 
@@ -64,6 +65,10 @@ FORMATS = {
 }
 
 
+# Counters of Google Benchmark that samples keep.
+COUNTERS = ("bits_per_weight", "of_stream")
+
+
 class Failure(Exception):
     """A contender or a description that cannot be used; the text says which and why."""
 
@@ -101,7 +106,7 @@ class Contender:
         return done.stdout
 
     def read(self, output):
-        """[{name, case, us}] of everything that the pattern finds."""
+        """[{name, case, us, COUNTERS}] of everything that the pattern finds."""
         found = []
         for line in benchmark_lines(output) if self.is_benchmark else output.splitlines():
             match = self.pattern.search(line)
@@ -113,7 +118,9 @@ class Contender:
                 raise Failure(f"{self.label}: a time of 0: {line.strip()}")
             name, aggregate = groups.pop("name", None), groups.pop("aggregate", None) if self.is_benchmark else None
             row = self.label if name is None else f"{self.label}: {name}"
-            found.append((aggregate, {"name": row, "case": {**self.case, **groups}, "us": us}))
+            counters = re.findall(rf"\b({'|'.join(COUNTERS)})=([\d.]+)(?=\s|$)", line) if self.is_benchmark else []
+            found.append((aggregate, {"name": row, "case": {**self.case, **groups}, "us": us,
+                                      **{k: float(v) for k, v in counters}}))
         # With --benchmark_repetitions the repetitions are the samples; where they are not shown, their median is.
         plain = [sample for aggregate, sample in found if aggregate is None]
         shown = [(s["name"], s["case"]) for s in plain]
@@ -133,7 +140,8 @@ def benchmark_lines(output):
         if b.get("error_occurred") or b.get("skipped"):
             print(f"peers: skipped by the program: {b['name']}: {b.get('error_message', '')}", file=sys.stderr)
         elif b.get("aggregate_unit", "time") == "time":
-            lines.append(f"{b['name']} {b['real_time']:.9g} {b['time_unit']}")
+            counters = "".join(f" {k}={b[k]:.6f}" for k in COUNTERS if k in b)
+            lines.append(f"{b['name']} {b['real_time']:.9g} {b['time_unit']}{counters}")
     return lines
 
 
@@ -183,6 +191,12 @@ def ratios(reference, row):
     return median(reference) / median(row), min(each), max(each)
 
 
+def share(row):
+    """Of a plain read, in per cent; - where that was not measured."""
+    measured = [s["of_stream"] for s in row if "of_stream" in s]
+    return f"{100 * statistics.median(measured):.0f} %" if measured else "-"
+
+
 def cpu_model():
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as f:
@@ -209,15 +223,15 @@ def markdown(head, samples):
     for case, rows in cases(samples):
         text += ["", "### " + (", ".join(f"{k} {v}" for k, v in case) or "all"), ""]
         base = reference_row(rows, head["reference"]) if head["reference"] else None
-        text += [f"| | samples | median us | min us | speed-up over {base or 'none'} | by round |",
-                 "|---|---|---|---|---|---|"]
+        text += [f"| | samples | median us | min us | speed-up over {base or 'none'} | by round | of stream |",
+                 "|---|---|---|---|---|---|---|"]
         for row, found in sorted(rows.items(), key=lambda item: statistics.median(s["us"] for s in item[1])):
             us = [s["us"] for s in found]
             ratio = "- | -"
             if base:
                 middle, low, high = ratios(rows[base], found)
                 ratio = f"{middle:.2f} | {low:.2f} .. {high:.2f}"
-            text.append(f"| {row} | {len(us)} | {statistics.median(us):.2f} | {min(us):.2f} | {ratio} |")
+            text.append(f"| {row} | {len(us)} | {statistics.median(us):.2f} | {min(us):.2f} | {ratio} | {share(found)} |")
     return "\n".join(text) + "\n"
 
 
@@ -324,10 +338,14 @@ def self_test():
     text = json.dumps({"context": {}, "benchmarks": [
         entry("a/N2/K3/M4/T2", 0.5), entry("a/N2/K3/M4/T2", 0.25), entry("a/N2/K3/M4/T2_median", 7.0),
         entry("b_mean", 3.0), entry("b_median", 2.0), entry("b_cv", 0.1, aggregate_unit="percentage"),
-        entry("c", 0.0, error_occurred=True, error_message="made up")]})
+        entry("c", 0.0, error_occurred=True, error_message="made up"), entry("d", 4.0, of_stream=0.5, peak=3)]})
     of_a = {"rows": "2", "cols": "3", "batch": "4", "threads": "2"}
     expect("JSON", read(text, format="benchmark"),
-           [("p: a", of_a, 500.0), ("p: a", of_a, 250.0), ("p: b", {}, 2000.0)])
+           [("p: a", of_a, 500.0), ("p: a", of_a, 250.0), ("p: d", {}, 4000.0), ("p: b", {}, 2000.0)])
+    counters = lambda text: [s.get("of_stream") for s in Contender("p", "-", format="benchmark").read(text)]
+    expect("counters of JSON", counters(text), [None, None, 0.5, None])
+    expect("counters of a console", counters("d 4 ms 4 ms 9 of_stream=0.25 stream=3.5\n"), [0.25])
+    expect("shares", [share([{"of_stream": v} for v in (.25, .75, .5)]), share([{}])], ["50 %", "-"])
     expect("pattern", read("x\npp512 t2 1500000\n", pattern=r"^pp(?P<batch>\d+) t(?P<threads>\d+) (?P<time>\d+)",
                            unit="ns"), [("p", {"batch": "512", "threads": "2"}, 1500.0)])
     of_model = {"threads": "2", "prompt": "0", "tokens": "128"}
@@ -360,8 +378,8 @@ def self_test():
         expect("samples", [s["us"] for s in got["samples"]], [4.0, 8.0, 24.0, 8.0, 12.0, 30.0])
         with open(table, encoding="utf-8") as f:
             rows = f.read()
-        expect("row", "| a | 3 | 8.00 | 4.00 | 3.00 | 2.00 .. 3.00 |" in rows, True)
-        expect("row of the reference", "| b | 3 | 24.00 | 8.00 | 1.00 | 1.00 .. 1.00 |" in rows, True)
+        expect("row", "| a | 3 | 8.00 | 4.00 | 3.00 | 2.00 .. 3.00 | - |" in rows, True)
+        expect("row of the reference", "| b | 3 | 24.00 | 8.00 | 1.00 | 1.00 .. 1.00 | - |" in rows, True)
         expect("no paths", folder in rows, False)
         os.remove(log)
         expect("a reference that is none", main([*arguments, "--reference", "c"]), 1)

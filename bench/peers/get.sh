@@ -32,6 +32,6 @@ cmake -S "$source" -B "$to/llama" -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NAT
 cmake --build "$to/llama" --target llama-bench llama-quantize >"$to/build.log" 2>&1 ||
   { tail -n 20 "$to/build.log" >&2 && quern_stop "llama.cpp could not be built; $to/build.log says why"; }
 ln -sfn llama/bin "$to/bin"
-g++ -O2 -std=c++20 -I"$source/ggml/include" "$quern_root/bench/peers/ggml.cpp" -o "$to/ggml_multiply" -L"$to/bin" \
+g++ -O3 -std=c++20 -I"$source/ggml/include" -I"$quern_root/include" "$quern_root/bench/peers/ggml.cpp" -o "$to/ggml_multiply" -L"$to/bin" \
   -Wl,-rpath,"$to/llama/bin" -lggml -lggml-base -lggml-cpu -lbenchmark -lpthread
 quern_say "PEERS=$to"

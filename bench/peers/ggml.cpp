@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU kernels of llama.cpp, named and timed as bench_gemv and bench_gemm name and time ours:
 // <type>[+]/N<rows>/K<cols>/M<tokens>/T<threads>[/cached], where + is the layout that llama.cpp repacks weights into when
-// it loads a model. get.sh builds it. One call of the backend multiplies many matrices with the same input, so that what
+// it loads a model. get.sh builds it. GB/s, stream and of_stream are those of bench_gemv, too: packed bytes, and a plain
+// read of the same memory by as many threads right after. One call of the backend multiplies many matrices with the same input, so that what
 // a call costs is shared, and the time is that of one of them.
 #include <benchmark/benchmark.h>
 #include <ggml-backend.h>
@@ -13,10 +14,13 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <quern/core/thread_pool.hpp>
 #include <random>
 #include <string>
 #include <tuple>
 #include <vector>
+
+#include "../roof.hpp"
 
 namespace {
 
@@ -164,11 +168,25 @@ void multiply(benchmark::State& state, kind k, shape s) {
   // Up to 32 products a call, a tenth of a second of them, one after the other through the copies.
   const std::size_t n = std::clamp<std::size_t>(static_cast<std::size_t>(0.1 / once), 1, 32);
   std::size_t from = 0;
+  double spent = 0;
   for (auto _ : state) {
     products some(w, s, x, from, n);
-    state.SetIterationTime(some.run(backend.get()) / static_cast<double>(n));
+    const double each = some.run(backend.get()) / static_cast<double>(n);
+    state.SetIterationTime(each);
+    spent += each;
     from += n;
   }
+  quern::thread_pool pool(static_cast<std::size_t>(s.threads));
+  const std::span memory(static_cast<const std::byte*>(ggml_backend_buffer_get_base(w.buffer.get())),
+                         ggml_backend_buffer_get_size(w.buffer.get()));
+  const double bytes = static_cast<double>(state.iterations()) *
+                       static_cast<double>(memory.size() / w.copies.size()),
+               rate = bytes / (1e9 * spent), stream = bench::read_rate({memory}, 0.03, pool);
+  state.counters["bits_per_weight"] =
+      8 * static_cast<double>(memory.size() / w.copies.size()) / static_cast<double>(s.rows * s.cols);
+  state.counters["GB/s"] = rate;
+  state.counters["stream"] = stream;
+  state.counters["of_stream"] = rate / stream;
   state.counters["error"] = error;
 }
 
