@@ -103,7 +103,7 @@ void product(benchmark::State& state, shape s) {
   }
   state.counters["error"] = std::sqrt(off / size);
   time_copies(state, copies(w, s), s, pool, [&](const matrix_view<P, Q>& copy) {
-    a.assign(in);
+    a.assign(in, {}, tables_of<P>);
     multiply<isas>(copy, a.view(), out, pool);
     benchmark::DoNotOptimize(y.data());
   });

@@ -123,7 +123,8 @@ int main(int argc, char** argv) {
   quern::rng random(2);
   for (float& v : x) v = random.normal();
   // Quantized once for both matrices, in the engine's memory.
-  const auto prepared = quern::prepare<int8>({x.data(), 1, hidden}, e->work.data());
+  const auto prepared =
+      quern::prepare<int8>({x.data(), 1, hidden}, e->work.data(), quern::serial{}, quern::tables_of<pattern>);
   std::vector<std::thread> own;  // an engine has them already
   for (std::size_t ith = 0; ith < threads; ++ith)
     own.emplace_back([&, ith] {

@@ -41,7 +41,7 @@ struct format_ops {
   quern::storage (*bytes)(std::size_t rows, std::size_t cols, std::size_t cells);
   quern::result<void> (*check)(const quern::packed_view&, const quern::storage&);
   /// See the members of llama::linear with these names.
-  bool (*reads)(activation, std::size_t tokens);
+  reading (*reads)(activation, std::size_t tokens);
   std::size_t (*pieces)(const quern::packed_view&, const input&);
   void (*multiply)(const quern::packed_view&, const input&, quern::span2<float> y, std::size_t begin,
                    std::size_t end);

@@ -104,7 +104,9 @@ format_ops ops_of() {
     return {};
   };
   o.reads = [](activation kind, std::size_t tokens) {
-    return with_activations<P, Q>(kind, tokens, []<class A>() { return !std::is_same_v<A, float>; });
+    return with_activations<P, Q>(kind, tokens, []<class A>() {
+      return std::is_same_v<A, float> ? reading{} : reading{true, is_int8<A> ? tables_of<P> : 0};
+    });
   };
   o.pieces = [](const packed_view& raw, const input& x) {
     return with_activations<P, Q>(x.kind(), x.tokens(), [&]<class A>() {

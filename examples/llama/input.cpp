@@ -8,12 +8,12 @@ template <class A>
 void input::prepare_as(quern::thread_pool& pool) {
   const std::size_t need = quern::workspace_bytes<A>(floats_.rows(), floats_.cols());
   if (need > memory_.size()) memory_ = quern::buffer(need);
-  quern::prepare<A>(floats_, memory_.data(), pool);
+  quern::prepare<A>(floats_, memory_.data(), pool, done_.tables);
 }
 
-void input::prepare(quern::thread_pool& pool) {
-  if (prepared_) return;
-  prepared_ = true;
+void input::prepare(const reading& what, quern::thread_pool& pool) {
+  if (!what.prepared || (done_.prepared && (what.tables & ~done_.tables) == 0)) return;
+  done_ = done_ | what;
   switch (kind_) {
     case activation::f32:
       return;

@@ -32,6 +32,14 @@ inline constexpr struct {
                         {"int8", activation::int8},
                         {"int8_token", activation::int8_token}};
 
+/// What a linear reads of an input: floats, or what input::prepare() makes of them.
+struct reading {
+  bool prepared = false;
+  quern::unit_tables tables = 0;  ///< of prepared int8 vectors
+
+  reading operator|(const reading& r) const { return {prepared || r.prepared, tables | r.tables}; }
+};
+
 /// From how many tokens on formats without a kernel for batches are decoded to panels and multiplied by Eigen.
 inline constexpr std::size_t panel_batch = 8;
 
@@ -42,20 +50,21 @@ class input {
   void assign(span2<const float> x, activation kind) {
     floats_ = x;
     kind_ = kind;
-    prepared_ = false;
+    done_ = {};
   }
   span2<const float> floats() const { return floats_; }
   std::size_t tokens() const { return floats_.rows(); }
   activation kind() const { return kind_; }
-  /// Makes what view() gives, unless that is done. The result does not depend on the number of threads.
-  void prepare(quern::thread_pool& pool);
+  /// Makes what view() gives to linears that read @p what, unless that is done. The result does not depend on the number
+  /// of threads.
+  void prepare(const reading& what, quern::thread_pool& pool);
   /// The input as the kernels of A read it, after prepare(). A must be what kind() stands for, or float.
   template <class A>
   quern::activation_view<A> view() const {
     quern::activation_view<A> v;
     v.source = floats_;
     if constexpr (!std::is_same_v<A, float>) {
-      v.shape = {floats_.rows(), floats_.cols(), 32};
+      v.shape = {floats_.rows(), floats_.cols(), 32, done_.tables};
       if constexpr (quern::is_int8<A>) v.shape.group = A::group;
       v.memory = const_cast<std::byte*>(memory_.data());  // kernels only read it
     }
@@ -67,7 +76,7 @@ class input {
   void prepare_as(quern::thread_pool& pool);
   span2<const float> floats_;
   activation kind_ = activation::f32;
-  bool prepared_ = false;
+  reading done_;
   quern::buffer memory_;
 };
 

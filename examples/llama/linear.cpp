@@ -15,7 +15,7 @@ class dense_weight {
   std::size_t rows() const { return rows_; }
   std::size_t cols() const { return cols_; }
   std::size_t bytes() const { return values_.size() * sizeof(float); }
-  static bool reads(activation, std::size_t) { return false; }
+  static reading reads(activation, std::size_t) { return {}; }
   std::size_t pieces(const input&) const { return (rows_ + tile() - 1) / tile(); }
   void multiply(const input& x, span2<float> y, std::size_t begin, std::size_t end) const {
     const span2<const float> w(values_.data(), rows_, cols_);
@@ -48,14 +48,16 @@ class dense_weight {
 
 void multiply(input& x, std::span<const output> outputs, quern::thread_pool& pool) {
   std::size_t weights = 0;
+  reading all;
   for (const output& p : outputs) {
     const linear& w = *p.weight;
     quern::require(x.floats().cols() == w.cols() && p.y.cols() == w.rows() && p.y.rows() == x.tokens(),
                    "llama::multiply: a linear of ", w.rows(), " x ", w.cols(), " cannot turn ", x.tokens(),
                    " x ", x.floats().cols(), " into ", p.y.rows(), " x ", p.y.cols());
-    if (w.reads(x.kind(), x.tokens())) x.prepare(pool);
+    all = all | w.reads(x.kind(), x.tokens());
     weights += w.rows() * w.cols();
   }
+  x.prepare(all, pool);
   const std::size_t shares =
       std::clamp<std::size_t>(weights * x.tokens() / quern::grain_weights, 1, pool.concurrency());
   // Every thread takes its share of each linear: their pieces differ in size.

@@ -30,12 +30,12 @@ class linear {
   std::size_t cols() const { return held_->cols(); }
   /// Bytes of the stored weights: what the file has and what one token reads.
   std::size_t bytes() const { return held_->bytes(); }
-  /// Whether the kernels read an input of @p tokens tokens as prepared in this way, not as floats.
-  bool reads(activation kind, std::size_t tokens) const { return held_->reads(kind, tokens); }
+  /// What the kernels read of an input of @p tokens tokens that is prepared in this way.
+  reading reads(activation kind, std::size_t tokens) const { return held_->reads(kind, tokens); }
   /// Pieces of work in which y = x W^T can be done, in any order, by any thread.
   std::size_t pieces(const input& x) const { return held_->pieces(x); }
   /// Pieces [begin, end) of y [n x rows] = x [n x cols] W^T. Shapes are the caller's to check, and so is
-  /// x.prepare() where reads() says so: llama::multiply does both.
+  /// x.prepare() of what reads() says: llama::multiply does both.
   void multiply(const input& x, span2<float> y, std::size_t begin, std::size_t end) const {
     held_->multiply(x, y, begin, end);
   }
@@ -59,7 +59,7 @@ class linear {
     virtual std::size_t rows() const = 0;
     virtual std::size_t cols() const = 0;
     virtual std::size_t bytes() const = 0;
-    virtual bool reads(activation kind, std::size_t tokens) const = 0;
+    virtual reading reads(activation kind, std::size_t tokens) const = 0;
     virtual std::size_t pieces(const input& x) const = 0;
     virtual void multiply(const input& x, span2<float> y, std::size_t begin, std::size_t end) const = 0;
     virtual void finish(const input& x, span2<float> y, quern::thread_pool& pool) const = 0;
@@ -71,7 +71,7 @@ class linear {
     std::size_t rows() const override { return weight.rows(); }
     std::size_t cols() const override { return weight.cols(); }
     std::size_t bytes() const override { return weight.bytes(); }
-    bool reads(activation kind, std::size_t tokens) const override { return weight.reads(kind, tokens); }
+    reading reads(activation kind, std::size_t tokens) const override { return weight.reads(kind, tokens); }
     std::size_t pieces(const input& x) const override { return weight.pieces(x); }
     void multiply(const input& x, span2<float> y, std::size_t begin, std::size_t end) const override {
       weight.multiply(x, y, begin, end);

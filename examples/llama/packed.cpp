@@ -17,7 +17,7 @@ struct packed_weight {
   std::size_t bytes() const {
     return held.format->bytes(held.raw.rows, held.raw.cols, held.raw.cells).total();
   }
-  bool reads(activation kind, std::size_t tokens) const { return held.format->reads(kind, tokens); }
+  reading reads(activation kind, std::size_t tokens) const { return held.format->reads(kind, tokens); }
   std::size_t pieces(const input& x) const { return held.format->pieces(held.raw, x); }
   void multiply(const input& x, span2<float> y, std::size_t begin, std::size_t end) const {
     held.format->multiply(held.raw, x, y, begin, end);

@@ -20,7 +20,7 @@ struct slorb_weight {
   std::size_t rows() const { return sparse.rows(); }
   std::size_t cols() const { return sparse.cols(); }
   std::size_t bytes() const { return sparse.bytes() + side.bytes() + (projection ? projection.bytes() : 0); }
-  bool reads(activation kind, std::size_t tokens) const { return sparse.reads(kind, tokens); }
+  reading reads(activation kind, std::size_t tokens) const { return sparse.reads(kind, tokens); }
   std::size_t pieces(const input& x) const { return sparse.pieces(x); }
   void multiply(const input& x, span2<float> y, std::size_t begin, std::size_t end) const {
     sparse.multiply(x, y, begin, end);

@@ -261,6 +261,44 @@ TEST_CASE("an engine's own threads: every part of the same call") {
   CHECK(whole.data == parts.data);
 }
 
+TEST_CASE("vectors prepared for a pattern hold its tables only") {
+  static_assert(tables_of<> == 0 && tables_of<dense, bsr<16, 32>, nm<2, 4>> == 0);
+  static_assert(tables_of<group<16>> == 1 && tables_of<group_nm<2, 4, 32>> == 2 && tables_of<group<64>> == 4);
+  static_assert(tables_of<bsr<16, 32>, group<64>, group_nm<2, 4, 16>> == 5);
+  rng random(8);
+  constexpr std::size_t rows = 40, cols = 200;
+  const dense_matrix w = random_matrix(rows, cols, random), x = random_matrix(4, cols, random),
+                     many = random_matrix(5, cols, random);
+  const auto same = [&]<class P, class Q>() {
+    const matrix<P, Q> m = pack<P, Q>(w.view(), random_mask<P>(rows, cols, 0.5f, random));
+    dense_matrix expected(4, rows), y(4, rows), batch(5, rows);
+    const activations<> all(x.view());
+    multiply(m, all.view(), expected.view());
+    const std::size_t bytes = workspace_bytes<int8_groups<32>>(4, cols);
+    buffer memory(bytes);
+    for (unit_tables tables = 0; tables <= all_tables; ++tables) {
+      CAPTURE(tables);
+      std::memset(memory.data(), 0x7f, bytes);  // what is not filled is not zero either
+      const auto a = prepare<int8_groups<32>>(x.view(), memory.data(), serial{}, tables);
+      if ((tables_of<P> & ~tables) != 0) {
+        CHECK_THROWS_AS(multiply(m, a, y.view()), shape_error);
+        continue;
+      }
+      multiply(m, a, y.view());
+      CHECK(y.data == expected.data);
+    }
+    // Batches have no tables.
+    activations<> a;
+    a.assign(many.view(), {}, 0);
+    CHECK_NOTHROW(multiply(m, a.view(), batch.view()));
+  };
+  same.operator()<bsr<16, 32>, affine<4, 32>>();
+  same.operator()<nm<2, 4>, affine<4, 32>>();
+  same.operator()<group<16>, symmetric<4, 16>>();
+  same.operator()<group_nm<2, 4, 32>, affine<4, 32>>();
+  same.operator()<group<64>, affine<4, 64>>();
+}
+
 TEST_CASE("inputs prepared by several threads are those prepared by one") {
   rng random(6);
   thread_pool pool(3);

@@ -44,8 +44,8 @@ TEST_CASE("linears that share an input give what each gives alone, with any numb
     for (const std::size_t r : rows)
       w.push_back(
           llama::packed_linear(quern_test::pack_linear(random_linear(r, cols, random), format, serial)));
-    CHECK(w[0].reads(activation::int8, 1) == k.int8);
-    CHECK_FALSE(w[0].reads(activation::f32, 1));
+    CHECK(w[0].reads(activation::int8, 1).prepared == k.int8);
+    CHECK_FALSE(w[0].reads(activation::f32, 1).prepared);
     for (const std::size_t n : {1u, 3u, 5u, 19u}) {
       std::vector<float> x(n * cols);
       for (float& v : x) v = random.normal();
@@ -76,6 +76,26 @@ TEST_CASE("linears that share an input give what each gives alone, with any numb
         }
       }
     }
+  }
+}
+
+TEST_CASE("an input is prepared again for a linear that reads more of it") {
+  quern::rng random(6);
+  constexpr std::size_t rows = 33, cols = 160;
+  quern::thread_pool pool(1);
+  std::vector<float> x(cols), y(rows), alone(rows);
+  for (float& v : x) v = random.normal();
+  llama::input shared;
+  shared.assign({x.data(), 1, cols}, activation::int8);
+  for (const auto& k : kinds) {  // first those that read codes only, then those that read tables, too
+    CAPTURE(k.pattern);
+    const llama::linear w = llama::packed_linear(quern_test::pack_linear(
+        random_linear(rows, cols, random), *llama::find_format(k.pattern, k.quantizer), pool));
+    llama::input fresh;
+    fresh.assign({x.data(), 1, cols}, activation::int8);
+    llama::multiply(fresh, {{&w, {alone.data(), 1, rows}}}, pool);
+    llama::multiply(shared, {{&w, {y.data(), 1, rows}}}, pool);
+    CHECK(y == alone);
   }
 }
 

@@ -45,6 +45,11 @@ struct int24 {
   static constexpr float largest = 8355710;
 };
 
+/// Tables of units that prepared int8 vectors hold, one bit for each of activation_layout::units. Only patterns in which
+/// every row has its own units read them (tables_of, int8_plan.hpp); filling all takes more time than the rest.
+using unit_tables = unsigned;
+inline constexpr unit_tables all_tables = 7;
+
 /// Tokens that are multiplied as single vectors; more are cut into tiles of 12, 8 or 4.
 inline constexpr std::size_t gemv_tokens = 4;
 
@@ -59,7 +64,8 @@ inline namespace QUERN_BUILD {
 /// inputs, as a run of weights may need them.
 struct activation_layout {
   std::size_t tokens = 0, cols = 0;
-  int group = 32;  ///< inputs per scale, 0: one per token
+  int group = 32;                   ///< inputs per scale, 0: one per token
+  unit_tables filled = all_tables;  ///< there is room for all of them
 
   static constexpr std::size_t up(std::size_t n, std::size_t to) { return (n + to - 1) / to * to; }
   static constexpr int units[] = {16, 32, 64};

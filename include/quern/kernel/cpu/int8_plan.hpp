@@ -68,6 +68,17 @@ struct int8_plan {
   }();
 };
 
+/// The tables of units that int8 vectors must hold to be multiplied with weights of patterns P ...: what prepare() and
+/// activations::assign() take. 0 where rows share their columns, and for N:M.
+template <class... P>
+inline constexpr unit_tables tables_of = [] {
+  unit_tables all = 0;
+  for (std::size_t u = 0; u < std::size(activation_layout::units); ++u)
+    if (((P::kind == survivors::masked && P::unit_cols == activation_layout::units[u]) || ...))
+      all |= 1u << u;
+  return all;
+}();
+
 /// Whether int8 activations A can be multiplied as integers with P x Q; other formats take the floats that the
 /// activations were made from.
 template <class P, class Q, class A>

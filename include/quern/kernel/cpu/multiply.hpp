@@ -19,7 +19,7 @@ inline constexpr std::size_t grain_weights = std::size_t{1} << 18;
 inline namespace QUERN_BUILD {
 
 /// Tiles [begin, end) of y = x W^T, 16 rows each, for an engine that owns its threads: call it for disjoint
-/// ranges of layout::tiles(rows) from any thread, in any order. x and y must not overlap.
+/// ranges of layout::tiles(rows) from any thread, in any order. x and y must not overlap; x must hold tables_of<P>.
 /// @returns false if no listed instruction set can run this format on this CPU
 template <class Isas = default_isas, class P, class Q, class A>
 bool multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
@@ -43,7 +43,8 @@ bool is_runnable() {
 
 /// y [n x rows] = x [n x cols] W^T; n = 1 is one vector. The one place where the run-time choice of an
 /// instruction set meets compile-time formats. Results do not depend on the executor.
-/// @throws shape_error on a length mismatch, or if no listed instruction set can run
+/// @throws shape_error on a length mismatch, if no listed instruction set can run, or if x was prepared without the
+/// tables that P reads
 template <class Isas = default_isas, class P, class Q, class A, executor Exec = serial>
 void multiply(const matrix_view<P, Q>& w, const activation_view<A>& x, span2<float> y, Exec&& exec = Exec{}) {
   require(x.cols() == w.cols(), "quern::multiply: x must have W.cols = ", w.cols(), " columns, got ",
@@ -54,6 +55,10 @@ void multiply(const matrix_view<P, Q>& w, const activation_view<A>& x, span2<flo
           " and ", y.rows());
   require(is_runnable<Isas, P, Q, A>(),
           "quern::multiply: none of the listed ISAs can run this format on this CPU");
+  if constexpr (has_int8_kernel<P, Q, A>())
+    require(x.shape.tiled() || (tables_of<P> & ~x.shape.filled) == 0,
+            "quern::multiply: x was prepared without the tables of ", P::label().c_str(),
+            "; pass its tables_of, or all_tables, to prepare()");
   const work_split<P, Q> work(w);
   if (work.size() == 0 || x.tokens() == 0) return;
   const std::size_t weights = w.rows() * w.cols() * x.tokens();

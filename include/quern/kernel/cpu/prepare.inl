@@ -114,9 +114,9 @@ inline void prepare_int8(const activation_view<A>& a, std::size_t begin, std::si
   for (std::size_t t = from; t < to; ++t) prepare_token(a, t);
   if (!a.shape.tiled()) {
     for (std::size_t t = from; t < to; ++t) {
-      fill_tables<0>(a, t);
-      fill_tables<1>(a, t);
-      fill_tables<2>(a, t);
+      if (a.shape.filled & 1) fill_tables<0>(a, t);
+      if (a.shape.filled & 2) fill_tables<1>(a, t);
+      if (a.shape.filled & 4) fill_tables<2>(a, t);
     }
     return;
   }
