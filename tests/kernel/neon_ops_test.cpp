@@ -34,8 +34,9 @@ void fields(const int* v, int from, int width, int to, int* out) {
 }
 void bits(const int* v, int shift, int width, int* out) { store(out, bits_of(load(v), shift, width)); }
 void lowest(const int* v, int* number, int* rest) {
-  store(number, lowest_bit(load(v)));
-  store(rest, clear_lowest_bit(load(v)));
+  const i32x16 one = lowest_bit(load(v));
+  store(number, bit_number(one));
+  store(rest, flip(load(v), one));
 }
 void bytes_of(const int* v, std::int8_t* out) { store_bytes(out, load(v)); }
 void rounded(const float* v, int* out) { store(out, to_int(load(v))); }

@@ -35,36 +35,48 @@ inline i32x16 elements(const std::byte* p, const slot<Full>& s) {
     return lookup(v, s.rank);
 }
 
+/// Where 16 fields of 4 bits lie that begin at the low (0) or the high half (1) of a byte: the byte of every lane, as the
+/// lowest byte of a control of shuffle_bytes, and by how much to shift it.
+struct half_byte_places {
+  int byte[2][16], shift[2][16];
+};
+inline constexpr half_byte_places half_bytes = [] {
+  half_byte_places p{};
+  for (int odd = 0; odd < 2; ++odd)
+    for (int i = 0; i < 16; ++i) p.byte[odd][i] = (odd + i) / 2, p.shift[odd][i] = (odd + i) % 2 * 4;
+  return p;
+}();
+/// Field i of `bytes`, the same in every quarter, in lane i.
+inline i32x16 half_bytes_in(i32x16 bytes, std::size_t odd) {
+  return both(shift_right_each(shuffle_bytes(bytes, load(half_bytes.byte[odd])), load(half_bytes.shift[odd])),
+              15);
+}
+
 /// Field first + [rank] of a plain sequence of fields of Width bits.
 template <int Width, bool Full>
 inline i32x16 sequence(const std::byte* p, std::size_t first, const slot<Full>& s) {
   if constexpr (Width >= 8) {
     return elements<Width / 8>(p + first * (Width / 8), s);
+  } else if constexpr (Width == 4 && Full) {
+    return half_bytes_in(broadcast_eighth(p + first / 2), 0);
+  } else if constexpr (Width == 4) {
+    // No branch: whether a slot of fewer than 16 cells starts within a byte is random.
+    return lookup(half_bytes_in(broadcast_quarter(p + first / 2), first % 2), s.rank);
   } else {
-    // 16 fields of at most 4 bits: at most 64 bits, starting anywhere within a byte.
+    // 16 fields of at most 2 bits: at most 32 bits, starting anywhere within a byte.
     const std::size_t bit = first * Width;
-    const int shift = static_cast<int>(bit % 8);
     std::uint64_t v;
     std::memcpy(&v, p + bit / 8, sizeof v);
-    v >>= shift;
-    // No branch: whether a slot of fewer than 16 cells starts within a byte is random. Full slots never do.
-    if constexpr (Width == 4 && !Full)
-      v |= std::to_integer<std::uint64_t>(p[bit / 8 + 8]) << 1 << (63 - shift);
+    v >>= bit % 8;
     static constexpr int row_number[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     i32x16 at;
     if constexpr (Full)
       at = load(row_number);
     else
       at = s.rank;
-    i32x16 words = broadcast(static_cast<int>(static_cast<std::uint32_t>(v)));
-    i32x16 shifts = shift_left(at, Width == 4 ? 2 : Width == 2 ? 1 : 0);
-    if constexpr (Width == 4) {
-      // Rows from 8 on lie in the high word.
-      const i32x16 high = broadcast(static_cast<int>(static_cast<std::uint32_t>(v >> 32)));
-      words = choose(bits_of(at, 3, 1), high, words);
-      shifts = both(shifts, 31);
-    }
-    return both(shift_right_each(words, shifts), (1 << Width) - 1);
+    return both(shift_right_each(broadcast(static_cast<int>(static_cast<std::uint32_t>(v))),
+                                 shift_left(at, Width == 2 ? 1 : 0)),
+                (1 << Width) - 1);
   }
 }
 
@@ -254,7 +266,7 @@ template <class P, class Q, class Start, class F>
     if (rows == 0) continue;
     start(window);
     do {
-      const i32x16 unit = lowest_bit(left);
+      const i32x16 one = lowest_bit(left), unit = bit_number(one);
       if constexpr (l::uniform) {
         f(full_slot(first), window, unit);
         first += lanes;
@@ -263,7 +275,7 @@ template <class P, class Q, class Start, class F>
         f(s, window, unit);
         first += static_cast<std::size_t>(s.count());
       }
-      left = clear_lowest_bit(left);
+      left = flip(left, one);
       rows = nonzero(left);
     } while (rows != 0);
   }

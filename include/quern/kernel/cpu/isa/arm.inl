@@ -86,10 +86,11 @@ using lane_mask = std::uint16_t;
   const int32x4_t b = vdupq_n_s32(bits);
   return {{vandq_s32(a.q[0], b), vandq_s32(a.q[1], b), vandq_s32(a.q[2], b), vandq_s32(a.q[3], b)}};
 }
-[[gnu::always_inline]] inline i32x16 flip(i32x16 a, int bits) {
-  const int32x4_t b = vdupq_n_s32(bits);
-  return {{veorq_s32(a.q[0], b), veorq_s32(a.q[1], b), veorq_s32(a.q[2], b), veorq_s32(a.q[3], b)}};
+[[gnu::always_inline]] inline i32x16 flip(i32x16 a, i32x16 b) {
+  return {{veorq_s32(a.q[0], b.q[0]), veorq_s32(a.q[1], b.q[1]), veorq_s32(a.q[2], b.q[2]),
+           veorq_s32(a.q[3], b.q[3])}};
 }
+[[gnu::always_inline]] inline i32x16 flip(i32x16 a, int bits) { return flip(a, broadcast(bits)); }
 [[gnu::always_inline]] inline i32x16 largest(i32x16 a, i32x16 b) {
   return {{vmaxq_s32(a.q[0], b.q[0]), vmaxq_s32(a.q[1], b.q[1]), vmaxq_s32(a.q[2], b.q[2]),
            vmaxq_s32(a.q[3], b.q[3])}};
@@ -261,19 +262,17 @@ inline constexpr bool lookup_is_cheap = false;
            vandq_s32(v.q[3], vreinterpretq_s32_u32(vtstq_u32(all, row[3])))}};
 }
 [[gnu::always_inline]] inline f32x16 keep(f32x16 v, lane_mask m) { return as_float(keep(as_int(v), m)); }
-[[gnu::always_inline]] inline int32x4_t clear_lowest_bit(int32x4_t v) {
-  return vandq_s32(v, vaddq_s32(v, vdupq_n_s32(-1)));
-}
-[[gnu::always_inline]] inline i32x16 clear_lowest_bit(i32x16 v) {
-  return {{clear_lowest_bit(v.q[0]), clear_lowest_bit(v.q[1]), clear_lowest_bit(v.q[2]),
-           clear_lowest_bit(v.q[3])}};
-}
-[[gnu::always_inline]] inline int32x4_t lowest_bit(int32x4_t v) {
-  return vclzq_s32(vreinterpretq_s32_u8(vrev32q_u8(vrbitq_u8(vreinterpretq_u8_s32(v)))));
-}
-/// Number of the lowest set bit of every lane; lanes of zero give anything.
+[[gnu::always_inline]] inline int32x4_t lowest_bit(int32x4_t v) { return vandq_s32(v, vnegq_s32(v)); }
+/// The lowest set bit of every lane alone.
 [[gnu::always_inline]] inline i32x16 lowest_bit(i32x16 v) {
   return {{lowest_bit(v.q[0]), lowest_bit(v.q[1]), lowest_bit(v.q[2]), lowest_bit(v.q[3])}};
+}
+[[gnu::always_inline]] inline int32x4_t bit_number(int32x4_t one) {
+  return vsubq_s32(vdupq_n_s32(31), vclzq_s32(one));
+}
+/// Number of the only set bit; lanes of zero give anything.
+[[gnu::always_inline]] inline i32x16 bit_number(i32x16 one) {
+  return {{bit_number(one.q[0]), bit_number(one.q[1]), bit_number(one.q[2]), bit_number(one.q[3])}};
 }
 /// a where `pick` is not 0, else b.
 [[gnu::always_inline]] inline i32x16 choose(i32x16 pick, i32x16 a, i32x16 b) {
@@ -305,6 +304,12 @@ inline constexpr bool lookup_is_cheap = false;
 /// 16 bytes in each quarter.
 [[gnu::always_inline]] inline i32x16 broadcast_quarter(const void* p) {
   const int32x4_t v = vreinterpretq_s32_u8(load_quarter(p));
+  return {{v, v, v, v}};
+}
+/// 8 bytes in each half of every quarter.
+[[gnu::always_inline]] inline i32x16 broadcast_eighth(const void* p) {
+  const uint8x8_t half = vld1_u8(static_cast<const std::uint8_t*>(p));
+  const int32x4_t v = vreinterpretq_s32_u8(vcombine_u8(half, half));
   return {{v, v, v, v}};
 }
 [[gnu::always_inline]] inline int32x4_t shuffle_bytes(int32x4_t v, int32x4_t control) {

@@ -67,10 +67,10 @@ inline i32x16 both(i32x16 a, int bits) {
   const __m256i mask = _mm256_set1_epi32(bits);
   return {_mm256_and_si256(a.low, mask), _mm256_and_si256(a.high, mask)};
 }
-inline i32x16 flip(i32x16 a, int bits) {
-  const __m256i mask = _mm256_set1_epi32(bits);
-  return {_mm256_xor_si256(a.low, mask), _mm256_xor_si256(a.high, mask)};
+inline i32x16 flip(i32x16 a, i32x16 b) {
+  return {_mm256_xor_si256(a.low, b.low), _mm256_xor_si256(a.high, b.high)};
 }
+inline i32x16 flip(i32x16 a, int bits) { return flip(a, broadcast(bits)); }
 inline i32x16 largest(i32x16 a, i32x16 b) {
   return {_mm256_max_epi32(a.low, b.low), _mm256_max_epi32(a.high, b.high)};
 }
@@ -160,14 +160,13 @@ inline f32x16 keep(f32x16 v, lane_mask m) {
   return {_mm256_and_ps(v.low, mask.low), _mm256_and_ps(v.high, mask.high)};
 }
 inline i32x16 keep(i32x16 v, lane_mask m) { return as_int(keep(as_float(v), m)); }
-inline i32x16 clear_lowest_bit(i32x16 v) {
-  const i32x16 less = add(v, broadcast(-1));
-  return {_mm256_and_si256(v.low, less.low), _mm256_and_si256(v.high, less.high)};
-}
-/// Number of the lowest set bit of every lane of at most 24 bits; lanes of zero give anything.
+/// The lowest set bit of every lane alone.
 inline i32x16 lowest_bit(i32x16 v) {
   const i32x16 minus = negate(v);
-  const i32x16 one = {_mm256_and_si256(v.low, minus.low), _mm256_and_si256(v.high, minus.high)};
+  return {_mm256_and_si256(v.low, minus.low), _mm256_and_si256(v.high, minus.high)};
+}
+/// Number of the only set bit, of at most 24; lanes of zero give anything.
+inline i32x16 bit_number(i32x16 one) {
   return add(bits_of(as_int(to_float(one)), 23, 9), broadcast(-127));  // the exponent of a power of two
 }
 /// a where `pick` is not 0, else b.
@@ -217,6 +216,12 @@ inline i32x16 broadcast_bytes(const std::int8_t* p) {
 inline i32x16 broadcast_quarter(const void* p) {
   const __m256i v = _mm256_broadcastsi128_si256(load_128(p));
   return {v, v};
+}
+/// 8 bytes in each half of every quarter.
+inline i32x16 broadcast_eighth(const void* p) {
+  long long v;
+  std::memcpy(&v, p, sizeof v);
+  return {_mm256_set1_epi64x(v), _mm256_set1_epi64x(v)};
 }
 /// Byte i of every quarter = byte (control & 15) of the same quarter of v.
 inline i32x16 shuffle_bytes(i32x16 v, i32x16 control) {

@@ -30,7 +30,8 @@ inline i32x16 as_int(f32x16 v) { return _mm512_castps_si512(v); }
 inline i32x16 shift_left(i32x16 v, int n) { return _mm512_sll_epi32(v, _mm_cvtsi32_si128(n)); }
 inline i32x16 either(i32x16 a, i32x16 b) { return _mm512_or_si512(a, b); }
 inline i32x16 both(i32x16 a, int bits) { return _mm512_and_si512(a, _mm512_set1_epi32(bits)); }
-inline i32x16 flip(i32x16 a, int bits) { return _mm512_xor_si512(a, _mm512_set1_epi32(bits)); }
+inline i32x16 flip(i32x16 a, i32x16 b) { return _mm512_xor_si512(a, b); }
+inline i32x16 flip(i32x16 a, int bits) { return flip(a, broadcast(bits)); }
 inline i32x16 largest(i32x16 a, i32x16 b) { return _mm512_max_epi32(a, b); }
 inline int reduce_max(i32x16 v) { return _mm512_reduce_max_epi32(v); }
 inline int reduce_or(i32x16 v) { return _mm512_reduce_or_epi32(v); }
@@ -63,12 +64,12 @@ inline lane_mask nonzero(i32x16 v) { return _mm512_test_epi32_mask(v, v); }
 /// v in the lanes of m, 0 in the others.
 inline f32x16 keep(f32x16 v, lane_mask m) { return _mm512_maskz_mov_ps(m, v); }
 inline i32x16 keep(i32x16 v, lane_mask m) { return _mm512_maskz_mov_epi32(m, v); }
-inline i32x16 clear_lowest_bit(i32x16 v) {
-  return _mm512_and_si512(v, _mm512_sub_epi32(v, _mm512_set1_epi32(1)));
-}
-/// Number of the lowest set bit of every lane; lanes of zero give anything.
+/// The lowest set bit of every lane alone.
 inline i32x16 lowest_bit(i32x16 v) {
-  const i32x16 one = _mm512_and_si512(v, _mm512_sub_epi32(_mm512_setzero_si512(), v));
+  return _mm512_and_si512(v, _mm512_sub_epi32(_mm512_setzero_si512(), v));
+}
+/// Number of the only set bit; lanes of zero give anything.
+inline i32x16 bit_number(i32x16 one) {
   return _mm512_sub_epi32(_mm512_set1_epi32(31), _mm512_lzcnt_epi32(one));
 }
 /// a where `pick` is not 0, else b.
@@ -91,6 +92,12 @@ inline i32x16 load_elements(const std::byte* p) {
 /// 16 bytes in each quarter of the register.
 inline i32x16 broadcast_quarter(const void* p) {
   return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+/// 8 bytes in each half of every quarter.
+inline i32x16 broadcast_eighth(const void* p) {
+  long long v;
+  std::memcpy(&v, p, sizeof v);
+  return _mm512_set1_epi64(v);
 }
 /// Byte i of every quarter = byte (control & 15) of the same quarter of v.
 inline i32x16 shuffle_bytes(i32x16 v, i32x16 control) { return _mm512_shuffle_epi8(v, control); }
