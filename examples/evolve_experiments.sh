@@ -69,7 +69,9 @@ embedded() {  # SEED
   one sparsity_spread "$seed" "$model" "${spread[@]}" --baselines --reach 2 --generations 70 --tokens 1024,4096,8192 \
     --config "$out/sparsity_spread.$seed.txt"
   one sparsity_spread_on "$seed" "$model" "${spread[@]}" --start "$out/sparsity_spread.$seed.txt" --generations 60 \
-    --tokens 2048,8192,32768
+    --tokens 2048,8192,32768 --config "$out/sparsity_spread_on.$seed.txt"
+  one sparsity_spread_ce "$seed" "$model" "${spread[@]}" --start "$out/sparsity_spread_on.$seed.txt" --generations 40 \
+    --tokens 4096,16384,65536 --fitness ppl
   one groups "$seed" "$model" "${text[@]}" --task groups --target 0.7 --delta 2048 --steps 16 --db "$out/levels_groups" \
     --baselines --generations 60 --offspring 16 --survivors 4,2,1 --tokens 1024,4096,8192
   one depth "$seed" "$model" "${text[@]}" "${whole[@]}" --task depth --attn 1 --ffn 1 --baselines
