@@ -219,16 +219,17 @@ if [ -x "$programs/evolve" ]; then
       --task depth --attn 2 --ffn 2 --generations 1 --baselines --from-best --seed $seed --json from.json
     is_json from.json '(lambda f: f["search"] <= min(f.values()))({r["name"]: r["fitness"] for r in d["table"][1:]})'
   done
-  # One drop at a time, measured on the whole text: the first of two drops is the best single one.
-  good evolve deep.safetensors "${e[@]}" --task depth --attn 1 --ffn 0 --generations 1 --tokens 2048,2048 --brute-force 4 --json all.json
-  good evolve deep.safetensors "${e[@]}" --task depth --attn 1 --ffn 0 --generations 1 --tokens 2048,2048 --greedy --json one.json
+  # One drop at a time, measured on the whole text: the first is the best single one.
+  w=(--text text --context 32 --text-tokens 256 --threads 1 --offspring 1 --survivors 1 --tokens 256 --task depth --attn 1 --ffn 0)
+  good evolve deep.safetensors "${w[@]}" --brute-force 4 --json all.json
+  good evolve deep.safetensors "${w[@]}" --generations 1 --greedy --json one.json
   is_json one.json '(lambda f: f["greedy"] == min(r["fitness"] for r in json.load(open("all.json"))["all"]))({r["name"]: r["fitness"] for r in d["table"]})'
-  bad 'takes an exact budget' evolve deep.safetensors "${e[@]}" --task joint --target 3.5 --db joint --greedy
   bad 'needs --start' evolve deep.safetensors "${e[@]}" --task depth --target 0.25 --from-best
   good evolve deep.safetensors "${e[@]}" --task sparsity --target 0.5 --db sparse --generations 2 --baselines --top 16
   good evolve deep.safetensors "${e[@]}" --task groups --target 0.5 --delta 32 --db groups --generations 2 --fitness ppl
   good evolve deep.safetensors "${e[@]}" --task joint --target 3.5 --db joint --generations 3 -o joint.safetensors
   good generate joint.safetensors --prompt 'In the' -n 4
+  bad 'takes an exact budget' evolve deep.safetensors "${e[@]}" --task joint --target 3.5 --db joint --greedy
   # A search goes on from what another wrote, with minibatches of its own.
   good evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --generations 2 --start bits.txt --json more.json
   is_json more.json '"start" in {r["name"] for r in d["table"]}'

@@ -2,6 +2,7 @@
 #pragma once
 // static_assert(quern::int8_plan<P, Q, 32>::fits);   // there is an int8 kernel for this format
 
+#include <iterator>
 #include <quern/format/layout.hpp>
 #include <quern/kernel/cpu/activations.hpp>
 

@@ -16,7 +16,27 @@ namespace quern::inline v0 {
 /// shared, the sizes between which a prototype's second thread began to pay; not tuned for these kernels.
 inline constexpr std::size_t grain_weights = std::size_t{1} << 18;
 
+/// Bytes beside the codes up to which a matrix that one call multiplies has them read ahead.
+inline constexpr std::size_t read_ahead_bytes = std::size_t{1} << 14;
+
 inline namespace QUERN_BUILD {
+
+/// Reads the streams beside the codes, line by line in the order in which they lie before the codes, if they are small. A
+/// kernel begins three to six streams at once, and memory takes about a microsecond until it delivers them at its full
+/// rate; read in order, a small matrix is one run of memory that goes on where the one before it ended. Loads, because
+/// prefetches are dropped where many are under way. (576 x 576 from memory, quantization included, one Zen 4 core:
+/// bsr<16,32> 4.43 us without, 3.95 with it, bsr<16,64> 3.80 and 3.51; in the cache 1.92 and 2.00, 1.70 and 1.78.)
+template <class P, class Q>
+void read_ahead(const matrix_view<P, Q>& w) noexcept {
+  const storage sizes = w.bytes();
+  constexpr int codes = static_cast<int>(stream::codes);
+  std::size_t all = 0;
+  for (int s = 0; s < codes; ++s) all += sizes.bytes[s];
+  if (all > read_ahead_bytes) return;
+  for (int s = 0; s < codes; ++s)
+    for (std::size_t i = 0; i < sizes.bytes[s]; i += 64)
+      static_cast<void>(*static_cast<const volatile std::byte*>(w[static_cast<stream>(s)] + i));
+}
 
 /// Tiles [begin, end) of y = x W^T, 16 rows each, for an engine that owns its threads: call it for disjoint
 /// ranges of layout::tiles(rows) from any thread, in any order. x and y must not overlap; x must hold tables_of<P>.
@@ -27,7 +47,11 @@ bool multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t e
   return [&]<class... I>(isa_list<I...>) {
     return ([&] {
       if constexpr (kernel<I>::template supports<P, Q, A>)
-        if (I::available()) return kernel<I>::multiply_tiles(w, begin, end, x, y), true;
+        if (I::available()) {
+          if (begin == 0 && end == layout<P, Q>::tiles(w.rows())) read_ahead(w);
+          kernel<I>::multiply_tiles(w, begin, end, x, y);
+          return true;
+        }
       return false;
     }() || ...);
   }(Isas{});
