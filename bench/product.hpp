@@ -4,7 +4,7 @@
 //
 // Registers <kind>/<pattern>/<quantizer>/<isa>[-<activations>]/N<rows>/K<cols>/M<tokens>/T<threads>[/cached]: tokens
 // times a packed matrix, whose copies are rotated through more memory than any cache holds, or one copy: cached.
-// Quantizing the activations is part of the time. Counters: bits_per_weight; GB/s of packed bytes; stream = GB/s of a
+// Beginning to read a small matrix and quantizing the activations are part of the time. Counters: bits_per_weight; GB/s of packed bytes; stream = GB/s of a
 // plain read of the same memory, measured right after; of_stream = their ratio; GOP/s counted dense, pruned weights
 // included; error = relative error against exact activations; of batches also peak = GOP/s of dot products in registers,
 // measured right after, and of_peak = their ratio.
@@ -103,6 +103,7 @@ void product(benchmark::State& state, shape s) {
   }
   state.counters["error"] = std::sqrt(off / size);
   time_copies(state, copies(w, s), s, pool, [&](const matrix_view<P, Q>& copy) {
+    read_ahead(copy);
     a.assign(in, {}, tables_of<P>);
     multiply<isas>(copy, a.view(), out, pool);
     benchmark::DoNotOptimize(y.data());

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU kernels of llama.cpp, named and timed as bench_gemv and bench_gemm name and time ours:
 // <type>[+]/N<rows>/K<cols>/M<tokens>/T<threads>[/cached], where + is the layout that llama.cpp repacks weights into when
-// it loads a model. get.sh builds it. GB/s, stream and of_stream are those of bench_gemv, too: packed bytes, and a plain
-// read of the same memory by as many threads right after. One call of the backend multiplies many matrices with the same input, so that what
-// a call costs is shared, and the time is that of one of them.
+// it loads a model. GB/s of packed bytes, stream and of_stream are those of bench_gemv, too: of a plain read of the same
+// memory by as many threads right after. get.sh builds it. One call of the backend multiplies many matrices with the same
+// input, so that what a call costs is shared, and the time is that of one of them.
 #include <benchmark/benchmark.h>
 #include <ggml-backend.h>
 #include <ggml-cpp.h>

@@ -16,16 +16,17 @@ namespace quern::inline v0 {
 /// shared, the sizes between which a prototype's second thread began to pay; not tuned for these kernels.
 inline constexpr std::size_t grain_weights = std::size_t{1} << 18;
 
-/// Bytes beside the codes up to which a matrix that one call multiplies has them read ahead.
-inline constexpr std::size_t read_ahead_bytes = std::size_t{1} << 14;
+/// Bytes beside the codes up to which read_ahead() reads them: they must still be in the first cache afterwards.
+inline constexpr std::size_t read_ahead_bytes = 24 << 10;
 
 inline namespace QUERN_BUILD {
 
 /// Reads the streams beside the codes, line by line in the order in which they lie before the codes, if they are small. A
 /// kernel begins three to six streams at once, and memory takes about a microsecond until it delivers them at its full
-/// rate; read in order, a small matrix is one run of memory that goes on where the one before it ended. Loads, because
+/// rate; read in order, a small matrix is one run of memory that goes on where the one before it ended. multiply() does so
+/// where one call takes the whole matrix; before the inputs are prepared, it also hides what that takes. Loads, because
 /// prefetches are dropped where many are under way. (576 x 576 from memory, quantization included, one Zen 4 core:
-/// bsr<16,32> 4.43 us without, 3.95 with it, bsr<16,64> 3.80 and 3.51; in the cache 1.92 and 2.00, 1.70 and 1.78.)
+/// bsr<16,64> 3.92 us without, 3.55 with it, 3.38 before the inputs; in the cache 1.71, 1.73 and 1.80.)
 template <class P, class Q>
 void read_ahead(const matrix_view<P, Q>& w) noexcept {
   const storage sizes = w.bytes();
