@@ -2,7 +2,6 @@
 #pragma once
 // static_assert(quern::int8_plan<P, Q, 32>::fits);   // there is an int8 kernel for this format
 
-#include <iterator>
 #include <quern/format/layout.hpp>
 #include <quern/kernel/cpu/activations.hpp>
 
@@ -73,10 +72,11 @@ struct int8_plan {
 /// activations::assign() take. 0 where rows share their columns, and for N:M.
 template <class... P>
 inline constexpr unit_tables tables_of = [] {
-  unit_tables all = 0;
-  for (std::size_t u = 0; u < std::size(activation_layout::units); ++u)
-    if (((P::kind == survivors::masked && P::unit_cols == activation_layout::units[u]) || ...))
-      all |= 1u << u;
+  unit_tables all = 0, one = 1;
+  for ([[maybe_unused]] const int unit : activation_layout::units) {  // P may be empty
+    if (((P::kind == survivors::masked && P::unit_cols == unit) || ...)) all |= one;
+    one <<= 1;
+  }
   return all;
 }();
 
