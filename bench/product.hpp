@@ -4,10 +4,10 @@
 //
 // Registers <kind>/<pattern>/<quantizer>/<isa>[-<activations>]/N<rows>/K<cols>/M<tokens>/T<threads>[/cached]: tokens
 // times a packed matrix, whose copies are rotated through more memory than any cache holds, or one copy: cached.
-// Beginning to read a small matrix and quantizing the activations are part of the time. Counters: bits_per_weight; GB/s of packed bytes; stream = GB/s of a
-// plain read of the same memory, measured right after; of_stream = their ratio; GOP/s counted dense, pruned weights
-// included; error = relative error against exact activations; of batches also peak = GOP/s of dot products in registers,
-// measured right after, and of_peak = their ratio.
+// read_ahead() of the copy and quantizing the activations are part of the time. Counters: bits_per_weight; GB/s of packed
+// bytes; stream = GB/s of a plain read of the same memory, measured right after; of_stream = their ratio; GOP/s counted
+// dense, pruned weights included; error = relative error against exact activations; of batches also peak = GOP/s of dot
+// products in registers, measured right after, and of_peak = their ratio.
 #include <benchmark/benchmark.h>
 
 #include <Eigen/Core>

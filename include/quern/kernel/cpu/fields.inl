@@ -47,14 +47,14 @@ inline constexpr half_byte_places half_bytes = [] {
   return p;
 }();
 /// Field i of `bytes`, the same in every quarter, in lane i.
-inline i32x16 half_bytes_in(i32x16 bytes, std::size_t odd) {
+[[gnu::always_inline]] inline i32x16 half_bytes_in(i32x16 bytes, std::size_t odd) {
   return both(shift_right_each(shuffle_bytes(bytes, load(half_bytes.byte[odd])), load(half_bytes.shift[odd])),
               15);
 }
 
 /// Field first + [rank] of a plain sequence of fields of Width bits.
 template <int Width, bool Full>
-inline i32x16 sequence(const std::byte* p, std::size_t first, const slot<Full>& s) {
+[[gnu::always_inline]] inline i32x16 sequence(const std::byte* p, std::size_t first, const slot<Full>& s) {
   if constexpr (Width >= 8) {
     return elements<Width / 8>(p + first * (Width / 8), s);
   } else if constexpr (Width == 4 && Full) {

@@ -17,7 +17,7 @@ namespace quern::inline v0 {
 inline constexpr std::size_t grain_weights = std::size_t{1} << 18;
 
 /// Bytes beside the codes up to which read_ahead() reads them: they must still be in the first cache afterwards.
-inline constexpr std::size_t read_ahead_bytes = 24 << 10;
+inline constexpr std::size_t read_ahead_bytes = 16 << 10;
 
 inline namespace QUERN_BUILD {
 
