@@ -37,6 +37,9 @@ prepared_search prepare_search(const evolve_settings& s, const model& m, std::sp
                  "evolve: --only, --keep-halves, --all-levels and --time belong to --task joint");
   quern::require(s.task == "depth" || !s.packed,
                  "evolve: --packed belongs to --task depth: levels are made of floats");
+  // Before levels are made, which can take hours.
+  quern::require(!s.greedy || (s.task != "joint" && (s.task != "bits" || s.group != quern::grouping::none)),
+                 "evolve: --greedy takes an exact budget, not the bytes of --task joint or --group none");
   if (s.task == "depth") {
     const auto unit = s.unit == "halves"   ? drop_unit::halves
                       : s.unit == "blocks" ? drop_unit::blocks

@@ -229,7 +229,9 @@ if [ -x "$programs/evolve" ]; then
   good evolve deep.safetensors "${e[@]}" --task groups --target 0.5 --delta 32 --db groups --generations 2 --fitness ppl
   good evolve deep.safetensors "${e[@]}" --task joint --target 3.5 --db joint --generations 3 -o joint.safetensors
   good generate joint.safetensors --prompt 'In the' -n 4
-  bad 'takes an exact budget' evolve deep.safetensors "${e[@]}" --task joint --target 3.5 --db joint --greedy
+  bad 'takes an exact budget' evolve deep.safetensors "${e[@]}" --task joint --target 3.5 --db absent --greedy
+  bad 'takes an exact budget' evolve deep.safetensors "${e[@]}" --task bits --target 3 --group none --db absent --greedy
+  bad 'stage 0 must have survivors' evolve deep.safetensors "${e[@]/2,1/0,0}" --task depth --attn 1 --ffn 1 --greedy
   # A search goes on from what another wrote, with minibatches of its own.
   good evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --generations 2 --start bits.txt --json more.json
   is_json more.json '"start" in {r["name"] for r in d["table"]}'

@@ -150,6 +150,8 @@ TEST_CASE("greedy: groups keep their budgets, levels go down by steps, what it c
   CHECK(conforms(s, found.levels));
   CHECK(calls == 3);
   CHECK_FALSE(greedy(s, {}, f, 1));
+  for (const stage& bad : {stage{0, 1}, stage{1, 0}})
+    CHECK_FALSE(greedy(s, std::span<const stage>(&bad, 1), f, 1));
   s.budget = {12, 12};
   CHECK_FALSE(greedy(s, single, f, 1));
   CHECK_FALSE(greedy(quern_test::byte_space(40000), single, f, 1));

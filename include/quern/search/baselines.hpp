@@ -83,13 +83,16 @@ result<measured> best_of(const search_space& s, std::size_t count, std::size_t s
 /// along (a beam), each of them lowered in all ways. For n units and k steps down about n k evaluations times the beam.
 /// @param stages  the selection of one step, see race(); a fresh minibatch per stage and step
 /// @returns the best, with the fitness of its last minibatch, or an error: if the rule is not exact or the budget pays
-/// for the highest levels (there is nothing to lower), from check(), or from race()
+/// for the highest levels (there is nothing to lower), from check() of the space or the stages, or from race()
 template <class Evaluate>
 result<measured> greedy(const search_space& s, std::span<const stage> stages, Evaluate&& evaluate,
                         std::uint64_t seed) {
   if (auto ok = check(s); !ok) return ok.error();
-  if (s.rule != budget_rule::exact || stages.empty())
-    return error("quern::greedy: takes an exact budget and at least one stage");
+  evolve_options selection;
+  selection.stages.assign(stages.begin(), stages.end());
+  if (auto ok = check(selection); !ok) return ok.error();
+  if (s.rule != budget_rule::exact)
+    return error("quern::greedy: only exact budgets are reached step by step");
   genome highest;
   for (const search_unit& u : s.units) highest.push_back(static_cast<std::uint16_t>(u.cost.size() - 1));
   if (conforms(s, highest)) return error("quern::greedy: the budget pays for the highest levels already");
