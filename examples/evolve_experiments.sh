@@ -127,6 +127,8 @@ if [ -n "${SMOL:-}" ]; then
     --config "$out/smol_bits3.txt" --svg "$out/smol_bits3"
   one smol_depth 1 "$SMOL" "${smol[@]}" --text-tokens 32768 --task depth --attn 5 --ffn 5 --baselines \
     --generations 20 --offspring 16 --survivors 2,1 --tokens 1024,4096
+  one smol_greedy 11 "$SMOL" "${smol[@]}" --text-tokens 65536 --task depth --attn 5 --ffn 5 --packed --greedy \
+    --generations 1 --offspring 32 --survivors 8,4,2 --tokens 512,2048,8192
   for bits in 3.52 3 2.5 4; do
     one "smol_joint$bits" 1 "$SMOL" "${smol[@]}" --text-tokens 32768 --task joint --target "$bits" --baselines \
       --db "$out/smol_joint" --generations 12 --offspring 16 --survivors 4,2,1 --tokens 512,2048,4096 \
