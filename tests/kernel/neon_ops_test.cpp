@@ -2,6 +2,7 @@
 // The operations of arm.inl whose corner cases the sweeps over formats do not reach.
 #include <doctest/doctest.h>
 
+#include <bit>
 #include <climits>
 #include <cstddef>
 #include <cstdint>
@@ -33,9 +34,15 @@ void fields(const int* v, int from, int width, int to, int* out) {
   store(out, byte_fields(load(v), from, width, to));
 }
 void bits(const int* v, int shift, int width, int* out) { store(out, bits_of(load(v), shift, width)); }
-void lowest(const int* v, int* number, int* rest) {
+void packed(const int* v, unsigned m, int* out) {
+  store(out, pack_lanes(load(v), static_cast<lane_mask>(m)));
+}
+void spread_out(const float* v, unsigned m, float* out) {
+  store(out, spread_lanes(load(v), static_cast<lane_mask>(m)));
+}
+void lowest(const int* v, int* mirrored, int* rest) {
   const i32x16 one = lowest_bit(load(v));
-  store(number, bit_number(one));
+  store(mirrored, mirrored_bit(one));
   store(rest, flip(load(v), one));
 }
 void bytes_of(const int* v, std::int8_t* out) { store_bytes(out, load(v)); }
@@ -60,15 +67,21 @@ bool missing() {
 TEST_CASE("NEON masks of lanes") {
   if (missing()) return;
   const int v[16] = {1, -2, 3, -4, 5, -6, 7, -8, 9, INT_MIN, 11, -12, 13, -14, 15, -16};
+  float f[16];
+  for (int i = 0; i < 16; ++i) f[i] = static_cast<float>(i + 1);
   std::size_t wrong = 0;
   for (unsigned m = 0; m < 1u << 16; ++m) {
-    int rank[16], kept[16];
+    int rank[16], kept[16], packed[16];
+    float spread[16];
     ops::ranks_of(m, rank);
     ops::kept(v, m, kept);
+    ops::packed(v, m, packed);
+    ops::spread_out(f, m, spread);
     int below = 0;
     for (int i = 0; i < 16; ++i) {
       const bool in = (m >> i & 1) != 0;
       if (rank[i] != (in ? below : 0) || kept[i] != (in ? v[i] : 0)) ++wrong;
+      if (spread[i] != (in ? f[below] : 0) || (in && packed[below] != v[i])) ++wrong;
       below += in;
     }
     if (ops::nonzero_of(kept) != m) ++wrong;
@@ -117,11 +130,11 @@ TEST_CASE("NEON fields of bits and bytes") {
         REQUIRE(static_cast<unsigned>(out[i]) == (static_cast<unsigned>(v[i]) >> shift &
                                                   static_cast<unsigned>((std::uint64_t{1} << width) - 1)));
     }
-  int number[16], rest[16];
-  for (int i = 0; i < 16; ++i) v[i] = static_cast<int>(0x80010000u >> i | 1u << (31 - i));
-  ops::lowest(v, number, rest);
+  int mirrored[16], rest[16];
+  for (int i = 0; i < 16; ++i) v[i] = static_cast<int>(0x80000000u | 0xffffu << i);
+  ops::lowest(v, mirrored, rest);
   for (int i = 0; i < 16; ++i) {
-    CHECK(number[i] == __builtin_ctz(static_cast<unsigned>(v[i])));
+    CHECK(mirrored[i] == 15 - i);
     CHECK(rest[i] == (v[i] & (v[i] - 1)));
   }
 }

@@ -58,7 +58,8 @@ inline namespace QUERN_BUILD {
 /// Where the arrays of prepared activations lie: every one starts at a multiple of 64 bytes.
 ///
 /// Up to `gemv_tokens` tokens, per token: the codes in order, and once more as tables for patterns in which
-/// every row has its own units of 16, 32 or 64 inputs: [window of 16 units][4-byte piece of a unit][16 units].
+/// every row has its own units of 16, 32 or 64 inputs: [window of 16 units][4-byte piece of a unit][16 units, the last one
+/// first].
 /// More tokens: tiles of `mr` = 12, 8 or 4 tokens (the last ones completed with zeros), [step of 4 inputs][mr][4].
 /// Codes are completed with zeros to `stride`. Sums of codes are negated and kept for every 16, 32, 64 and 128
 /// inputs, as a run of weights may need them.

@@ -2,42 +2,53 @@
 // Codes and parameters of a slot as registers of 16 rows. Included like gemv.inl, after the operations of an
 // instruction set; see docs/formats.md for where the bits lie.
 
-/// The cells of up to 16 rows that stand side by side. Full: all 16 rows have one, and lane r holds row r.
-template <bool Full>
-struct slot;
-template <>
-struct slot<true> {
+/// The cells of 16 rows that stand side by side: lane r holds row r.
+struct full_slot {
+  static constexpr bool full = true, ranked = false;
   std::size_t first;  // number of its first cell
+  inline explicit full_slot(std::size_t cell, lane_mask = 0xffff) : first(cell) {}
   static constexpr lane_mask rows() { return 0xffff; }
   static constexpr int count() { return lanes; }
+  /// What is in the lanes of rows, in those of their cells.
+  inline i32x16 lanes_of_rows(i32x16 v) const { return v; }
 };
-template <>
-struct slot<false> {
+/// The cells of some of 16 rows, in the order in which they are stored: lane i holds the i-th row that has one, and lanes
+/// without a cell hold anything. What comes of it is brought to its rows by spread_lanes(): once, not once per element.
+struct packed_slot {
+  static constexpr bool full = false, ranked = false;
   std::size_t first;
   lane_mask row_mask;
-  i32x16 rank;  // of a row among those that have a cell
   int cell_count;
+  inline packed_slot(std::size_t cell, lane_mask rows_with_one)
+      : first(cell),
+        row_mask(rows_with_one),
+        cell_count(std::popcount(static_cast<unsigned>(rows_with_one))) {}
   inline lane_mask rows() const { return row_mask; }
   inline int count() const { return cell_count; }
+  inline i32x16 lanes_of_rows(i32x16 v) const { return pack_lanes(v, row_mask); }
 };
-inline slot<true> full_slot(std::size_t first) { return {first}; }
-inline slot<false> partial_slot(std::size_t first, lane_mask rows) {
-  return {first, rows, ranks(rows), std::popcount(static_cast<unsigned>(rows))};
-}
+/// The same with every cell in the lane of its row; rows without one get what the first row has.
+struct ranked_slot : packed_slot {
+  static constexpr bool ranked = true;
+  i32x16 rank;  // of a row among those that have a cell
+  inline ranked_slot(std::size_t cell, lane_mask rows_with_one)
+      : packed_slot(cell, rows_with_one), rank(ranks(rows_with_one)) {}
+  inline i32x16 lanes_of_rows(i32x16 v) const { return v; }
+};
 
-/// Element [rank] of Bytes bytes in the lane of every row; rows without a cell get that of the first row.
-template <int Bytes, bool Full>
-inline i32x16 elements(const std::byte* p, const slot<Full>& s) {
+/// An element of Bytes bytes for every lane of a slot.
+template <int Bytes, class Slot>
+inline i32x16 elements(const std::byte* p, const Slot& s) {
   const i32x16 v = load_elements<Bytes>(p);
-  if constexpr (Full)
-    return v;
-  else
+  if constexpr (Slot::ranked)
     return lookup(v, s.rank);
+  else
+    return v;
 }
 
 /// Where 16 fields of 4 bits lie that begin at the low (0) or the high half (1) of a byte: the byte of every lane, as the
 /// lowest byte of a control of shuffle_bytes, and by how much to shift it.
-struct half_byte_places {
+struct alignas(64) half_byte_places {  // 16 numbers in a line of the cache: two lines take twice as long
   int byte[2][16], shift[2][16];
 };
 inline constexpr half_byte_places half_bytes = [] {
@@ -52,16 +63,20 @@ inline constexpr half_byte_places half_bytes = [] {
               15);
 }
 
-/// Field first + [rank] of a plain sequence of fields of Width bits.
-template <int Width, bool Full>
-[[gnu::always_inline]] inline i32x16 sequence(const std::byte* p, std::size_t first, const slot<Full>& s) {
+/// Fields of a plain sequence of fields of Width bits, from field `first` on, for the lanes of a slot.
+template <int Width, class Slot>
+[[gnu::always_inline]] inline i32x16 sequence(const std::byte* p, std::size_t first, const Slot& s) {
   if constexpr (Width >= 8) {
     return elements<Width / 8>(p + first * (Width / 8), s);
-  } else if constexpr (Width == 4 && Full) {
+  } else if constexpr (Width == 4 && Slot::full) {
     return half_bytes_in(broadcast_eighth(p + first / 2), 0);
   } else if constexpr (Width == 4) {
     // No branch: whether a slot of fewer than 16 cells starts within a byte is random.
-    return lookup(half_bytes_in(broadcast_quarter(p + first / 2), first % 2), s.rank);
+    const i32x16 v = half_bytes_in(broadcast_quarter(p + first / 2), first % 2);
+    if constexpr (Slot::ranked)
+      return lookup(v, s.rank);
+    else
+      return v;
   } else {
     // 16 fields of at most 2 bits: at most 32 bits, starting anywhere within a byte.
     const std::size_t bit = first * Width;
@@ -70,10 +85,10 @@ template <int Width, bool Full>
     v >>= bit % 8;
     static constexpr int row_number[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     i32x16 at;
-    if constexpr (Full)
-      at = load(row_number);
-    else
+    if constexpr (Slot::ranked)
       at = s.rank;
+    else
+      at = load(row_number);
     return both(shift_right_each(broadcast(static_cast<int>(static_cast<std::uint32_t>(v))),
                                  shift_left(at, Width == 2 ? 1 : 0)),
                 (1 << Width) - 1);
@@ -81,8 +96,8 @@ template <int Width, bool Full>
 }
 
 /// Parameter `run` of Runs per cell, in fields of Width bits.
-template <int Width, int Runs, bool Full>
-inline i32x16 parameter(const std::byte* p, const slot<Full>& s, int run) {
+template <int Width, int Runs, class Slot>
+inline i32x16 parameter(const std::byte* p, const Slot& s, int run) {
   if constexpr (Width >= 8 || Runs * Width % 8 != 0) {
     return sequence<Width>(p, s.first * Runs + static_cast<std::size_t>(run * s.count()), s);
   } else {
@@ -95,25 +110,25 @@ inline i32x16 parameter(const std::byte* p, const slot<Full>& s, int run) {
 }
 
 /// The codes of a slot: planes of 4, 2 and 1 bits.
-template <int Bits, int CellCodes, bool Full>
+template <int Bits, int CellCodes, class Slot>
 struct slot_codes {
   const std::byte* plane[3];  // at the slot's first cell
-  const slot<Full>& cells;
+  const Slot& cells;
 
-  /// Code k of every row.
+  /// Code k of every lane.
   inline i32x16 operator[](int k) const {
     i32x16 v = code_in<0>(k);
     if constexpr (plane_count(Bits) > 1) v = either(v, shift_left(code_in<1>(k), plane_shift(Bits, 1)));
     if constexpr (plane_count(Bits) > 2) v = either(v, shift_left(code_in<2>(k), plane_shift(Bits, 2)));
     return v;
   }
-  /// Code k of every row in the lowest bits of a lane, bits of other codes above it (one plane).
+  /// Code k in the lowest bits of a lane, bits of other codes above it (one plane).
   inline i32x16 unmasked(int k) const {
     constexpr int codes = chunk<0> * 8 / width<0>;
     const field f = locate(width<0>, CellCodes, {0, 0, 0}, k % codes);
     return shift_right(chunk_at<0>(k / codes), static_cast<int>(f.byte) * 8 + f.shift);
   }
-  /// Codes 4k .. 4k + 3 of every row, one per byte.
+  /// Codes 4k .. 4k + 3 of every lane, one per byte.
   inline i32x16 bytes(int k) const {
     i32x16 v = bytes_in<0>(k);
     if constexpr (plane_count(Bits) > 1) v = either(v, bytes_in<1>(k));
@@ -129,6 +144,11 @@ struct slot_codes {
 #pragma GCC unroll 32
     for (int line = 0; line < bytes; line += 64) prefetch(plane[I] + 4096 + line);
     if constexpr (I + 1 < plane_count(Bits)) prefetch_ahead<I + 1>();
+  }
+  /// Codes 4k .. 4k + 3 of 4 bits, k odd, in the high halves of bytes, which are 16 times as large.
+  inline i32x16 high_halves(int k) const {
+    static_assert(Bits == 4 && chunk<0> == 4);
+    return both(chunk_at<0>(k / 2), static_cast<int>(0xf0f0f0f0u));
   }
 
  private:
@@ -169,9 +189,9 @@ struct slot_codes {
   }
 };
 
-template <int Bits, int CellCodes, bool Full>
-inline slot_codes<Bits, CellCodes, Full> codes_at(const std::byte* const (&plane)[3], const slot<Full>& s) {
-  slot_codes<Bits, CellCodes, Full> c{{}, s};
+template <int Bits, int CellCodes, class Slot>
+inline slot_codes<Bits, CellCodes, Slot> codes_at(const std::byte* const (&plane)[3], const Slot& s) {
+  slot_codes<Bits, CellCodes, Slot> c{{}, s};
   for (int i = 0; i < plane_count(Bits); ++i) {
     const int width = plane_width(Bits, i);
     c.plane[i] =
@@ -180,25 +200,22 @@ inline slot_codes<Bits, CellCodes, Full> codes_at(const std::byte* const (&plane
   return c;
 }
 
-/// Scale and zero code of a run in 16 rows. `zero_code` is not set where the quantizer has none.
+/// Scale and zero code of a run in 16 lanes. `zero_code` is not set where the quantizer has none.
 struct slot_params {
   f32x16 scale, offset;  // offset: f16_offset only
   i32x16 multiplier;     // two-level scales
   i32x16 zero_code;
 };
-template <class Q, int Runs, bool Full>
-inline slot_params params_in(const std::byte* scale, const std::byte* zero_stream, const slot<Full>& s,
-                             int run) {
+template <class Q, int Runs, class Slot>
+inline slot_params params_in(const std::byte* scale, const std::byte* zero_stream, const Slot& s, int run) {
   slot_params p{broadcast(1.0f), zero(), zero_int(), zero_int()};
   if constexpr (Q::run > 0) {
     if constexpr (Q::row_scaled) {
       p.multiplier = parameter<Q::scale_bits, Runs>(scale, s, run);
     } else if constexpr (Q::scale_code({1, 0}, 1) == to_f16(1).bits) {
       const std::byte* const at = scale + (s.first * Runs + static_cast<std::size_t>(run * s.count())) * 2;
-      if constexpr (Full)
-        p.scale = load_half(at);
-      else
-        p.scale = lookup(load_half(at), s.rank);
+      p.scale = load_half(at);
+      if constexpr (Slot::ranked) p.scale = lookup(p.scale, s.rank);
     } else {
       p.scale = as_float(shift_left(parameter<16, Runs>(scale, s, run), 16));
     }
@@ -239,10 +256,11 @@ template <class P, class Q, class F>
   }
 }
 
-/// Calls f(slot, window, unit of every row) for the slots of windows [from, end) of a tile of a `masked` pattern,
-/// in order, and start(window) before the first of each window that has any. `first` is the number of the first
-/// cell, and then of the one after the last.
-template <class P, class Q, class Start, class F>
+/// Calls f(slot, window, place) for the slots of windows [from, end) of a tile of a `masked` pattern, in order, and
+/// start(window) before the first of each window that has any. The place in the lane of a cell is 15 - the number of its
+/// unit in the window, in the lowest four bits. Slots of fewer than 16 rows are Partial. `first` is the number of the
+/// first cell, and then of the one after the last.
+template <class Partial, class P, class Q, class Start, class F>
 [[gnu::always_inline]] inline void for_each_slot(const matrix_view<P, Q>& w, std::size_t tile,
                                                  std::size_t from, std::size_t end, std::size_t& first,
                                                  Start&& start, F&& f) {
@@ -266,27 +284,24 @@ template <class P, class Q, class Start, class F>
     if (rows == 0) continue;
     start(window);
     do {
-      const i32x16 one = lowest_bit(left), unit = bit_number(one);
-      if constexpr (l::uniform) {
-        f(full_slot(first), window, unit);
-        first += lanes;
-      } else {
-        const slot<false> s = partial_slot(first, rows);
-        f(s, window, unit);
-        first += static_cast<std::size_t>(s.count());
-      }
+      const i32x16 one = lowest_bit(left);
+      const std::conditional_t<l::uniform, full_slot, Partial> s(first, rows);
+      const i32x16 place = s.lanes_of_rows(mirrored_bit(one));
+      // Before f, so that the next slot does not wait for this one.
       left = flip(left, one);
       rows = nonzero(left);
+      f(s, window, place);
+      first += static_cast<std::size_t>(s.count());
     } while (rows != 0);
   }
 }
 /// The same for all windows.
-template <class P, class Q, class Start, class F>
+template <class Partial, class P, class Q, class Start, class F>
 [[gnu::always_inline]] inline void for_each_slot(const matrix_view<P, Q>& w, std::size_t tile, Start&& start,
                                                  F&& f) {
   using l = layout<P, Q>;
   std::size_t first = l::uniform ? tile * lanes * l::uniform_cells(w.cols()) : w.begin(tile);
-  for_each_slot(w, tile, 0, l::mask_windows(w.cols()), first, start, f);
+  for_each_slot<Partial>(w, tile, 0, l::mask_windows(w.cols()), first, start, f);
 }
 
 /// The first `rows` lanes, 16 at most, from y; the rest is 0.

@@ -73,8 +73,8 @@ struct tile_loop {
   const std::byte* plane[3];
   const float* run_sum[Tokens];  // of every run of inputs, or null
 
-  template <int Runs, bool Full>
-  inline vector_params params(const slot<Full>& s, int run) const {
+  template <int Runs, class Slot>
+  inline vector_params params(const Slot& s, int run) const {
     return floats<Q>(params_in<Q, Runs>(w[stream::scale], w[stream::zero], s, run), row_scale);
   }
 
@@ -89,7 +89,7 @@ struct tile_loop {
 
   /// A slot whose 16 rows share their columns.
   inline void shared(std::size_t first, std::size_t unit) {
-    const slot<true> cells = full_slot(first);
+    const full_slot cells(first);
     const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
     float edge[Tokens][l::cell_codes];
     const float* in[Tokens];
@@ -111,7 +111,7 @@ struct tile_loop {
   }
 
   template <int PerRun, class Codes>
-  inline void shared_deferred(const slot<true>& cells, const Codes& codes, const float* const (&in)[Tokens],
+  inline void shared_deferred(const full_slot& cells, const Codes& codes, const float* const (&in)[Tokens],
                               std::size_t unit) {
     constexpr bool own_zero = Q::zero_bits > 0;
     constexpr int chains = Tokens == 1 ? 4 : 2;  // sums at once: an addition waits for the one before it
@@ -167,7 +167,7 @@ struct tile_loop {
     constexpr bool split = Q::run > 0 && Q::run < l::cell_cols;  // several runs in a cell
     constexpr int runs_here = split ? l::cell_cols / Q::run : 1;
     for (std::size_t u = 0; u < units; ++u) {
-      const slot<true> cells = full_slot((tile * units + u) * lanes);
+      const full_slot cells((tile * units + u) * lanes);
       const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
       const auto places = codes_at<l::position_bits, l::cell_codes>(position_plane, cells);
       float edge[Tokens][in_width];
@@ -199,13 +199,13 @@ struct tile_loop {
   inline void masked(std::size_t tile) {
     constexpr std::size_t window_cols = static_cast<std::size_t>(l::window_units) * l::cell_cols;
     float table[Tokens][l::cell_codes][16];
-    for_each_slot(
+    for_each_slot<ranked_slot>(
         w, tile,
         [&](std::size_t window) {
 #pragma GCC unroll 4
           for (int t = 0; t < Tokens; ++t) fill_table(table[t], x[t], window * window_cols);
         },
-        [&](const auto& cells, std::size_t window, i32x16 unit) {
+        [&](const auto& cells, std::size_t window, i32x16 place) {
           const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
           constexpr int per_run = l::cell_codes / l::runs_per_cell;
           vector_params p{broadcast(1.0f), zero()};
@@ -220,18 +220,18 @@ struct tile_loop {
               if constexpr (!l::uniform) v = keep(v, cells.rows());
 #pragma GCC unroll 4
               for (int t = 0; t < Tokens; ++t)
-                sum[t] = multiply_add(v, lookup(load(table[t][k]), unit), sum[t]);
+                sum[t] = multiply_add(v, lookup(load(table[t][k]), place), sum[t]);
             }
           }
         });
   }
 
-  /// table[k][unit] = input k of that unit of the window that starts at column `first`.
+  /// table[k][15 - unit] = input k of that unit of the window that starts at column `first`.
   inline void fill_table(float (&table)[l::cell_codes][16], const float* in, std::size_t first) const {
     for (int unit = 0; unit < 16; ++unit)
       for (int k = 0; k < l::cell_codes; ++k) {
         const std::size_t col = first + static_cast<std::size_t>(unit * l::cell_cols + k);
-        table[k][unit] = unit < l::window_units && col < w.cols() ? in[col] : 0.0f;
+        table[k][15 - unit] = unit < l::window_units && col < w.cols() ? in[col] : 0.0f;
       }
   }
 };

@@ -40,7 +40,7 @@ struct bf16_loop {
   }
 
   inline void shared(std::size_t first, std::size_t unit) {
-    const slot<true> cells = full_slot(first);
+    const full_slot cells(first);
     const std::size_t col = unit * l::cell_cols;
     constexpr int chunk_codes = 32 / Q::bits, chunks = Q::run / chunk_codes;
     const std::byte* codes = plane[0] + first * (l::cell_codes * Q::bits / 8);

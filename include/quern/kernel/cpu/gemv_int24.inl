@@ -39,7 +39,7 @@ struct int24_loop {
   }
 
   [[gnu::always_inline]] inline void shared(std::size_t first, std::size_t unit) {
-    const slot<true> cells = full_slot(first);
+    const full_slot cells(first);
     const std::size_t col = unit * l::cell_cols;
     const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
     codes.prefetch_ahead();

@@ -27,20 +27,20 @@ struct shared_inputs {
   inline i32x16 negated_sum(int t, int segment) const { return broadcast(sum[t][segment]); }
   inline f32x16 scale_of(int t, int group) const { return broadcast(scale[t][group]); }
 };
-/// Inputs of units that every row chooses for itself, out of a window.
+/// Inputs of units that every row chooses for itself, out of a window, the last unit first.
 template <int Tokens, int UnitWords, int Sums, int SumStep>
 struct window_inputs {
   const int* code[Tokens];
   const int* sum[Tokens];
   const float* scale[Tokens];
-  i32x16 unit;
-  inline i32x16 word(int t, int k) const { return lookup(load(code[t] + 16 * k), unit); }
+  i32x16 place;
+  inline i32x16 word(int t, int k) const { return lookup(load(code[t] + 16 * k), place); }
   inline i32x16 negated_sum(int t, int segment) const {
-    i32x16 v = lookup(load(sum[t] + 16 * segment * SumStep), unit);
-    for (int i = 1; i < SumStep; ++i) v = add(v, lookup(load(sum[t] + 16 * (segment * SumStep + i)), unit));
+    i32x16 v = lookup(load(sum[t] + 16 * segment * SumStep), place);
+    for (int i = 1; i < SumStep; ++i) v = add(v, lookup(load(sum[t] + 16 * (segment * SumStep + i)), place));
     return v;
   }
-  inline f32x16 scale_of(int t, int group) const { return lookup(load(scale[t] + 16 * group), unit); }
+  inline f32x16 scale_of(int t, int group) const { return lookup(load(scale[t] + 16 * group), place); }
 };
 /// Inputs of a cell of N:M codes.
 template <class P, class Places, int Tokens>
@@ -65,6 +65,12 @@ struct int8_loop {
   static constexpr bool positions_kind = P::kind == survivors::positions;
   /// Codes of 8 bits where `dot` takes 7: they are taken as signed, and zero moves by 128 with them.
   static constexpr bool recentred = Q::bits == 8 && !dot_takes_bytes;
+  /// Codes in the high halves of bytes are multiplied where they are, as 16 times themselves, after the sum of the others
+  /// was multiplied by 16: one shift per segment and token instead of one for every second word. Sums stay below
+  /// 128 * 15 * 127 * 16 < 2^24, which float holds exactly; store_tokens() divides by 16.
+  static constexpr bool high_in_place = Q::bits == 4 && Q::zero_bits != 16 && !plan::merged &&
+                                        !positions_kind && dot_takes_bytes &&
+                                        2 * Tokens < plan::segment_codes / 4;
   /// Streams and prepared inputs, found once per call: a kernel that asks the views again for every cell spends
   /// half of its time on addresses.
   const matrix_view<P, Q> w;
@@ -94,6 +100,14 @@ struct int8_loop {
         table[t] = a.template at<const int>(a.shape.table(table_number, n));
     }
   }
+  /// Elements of a cell, every one of which a ranked slot brings to its row. A packed slot brings the sums there instead,
+  /// which takes about three times as much for each token.
+  static constexpr int cell_elements = [] {
+    int n = l::runs_per_cell * (Q::zero_bits > 0 ? 2 : 1);
+    for (int i = 0; i < plane_count(Q::bits); ++i) n += (l::cell_codes * plane_width(Q::bits, i) + 31) / 32;
+    return n;
+  }();
+  using partial_slot = std::conditional_t<3 * Tokens <= cell_elements, packed_slot, ranked_slot>;
   static constexpr int table_number = P::unit_cols == 16 ? 0 : P::unit_cols == 32 ? 1 : 2;
   inline void clear() {
 #pragma GCC unroll 4
@@ -125,13 +139,14 @@ struct int8_loop {
   /// for N:M, in a sequence of their own.
   template <int RunsHere, class Slot, class Params, class Inputs>
   [[gnu::always_inline]] inline void cell(const Slot& cells, const Params& params, const Inputs& in) {
-    constexpr bool full = std::is_same_v<Slot, slot<true>>;
     constexpr int spans = l::cell_cols / plan::span, segments = plan::span / plan::segment;
     constexpr int words = plan::segment_codes / 4;
     constexpr int segments_per_run = Q::run < l::cell_cols ? Q::run / plan::segment : spans * segments;
     const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
     codes.prefetch_ahead();
     slot_params p{};
+    constexpr bool in_rows = Slot::full || Slot::ranked;
+    f32x16 part[Tokens];  // of this slot, where its cells are not in the lanes of their rows
 #pragma GCC unroll 8
     for (int s = 0; s < spans; ++s) {
       i32x16 total[Tokens];
@@ -149,9 +164,7 @@ struct int8_loop {
           else
             d[t] = zero_times(p, in.negated_sum(t, segment));
         }
-#pragma GCC unroll 32
-        for (int k = segment * words; k < (segment + 1) * words; ++k) {
-          const i32x16 c = codes.bytes(k);
+        const auto add_products = [&](int k, i32x16 c) __attribute__((always_inline)) {
           if constexpr (requires { in.word_at(0, k); } && !recentred) {
 #pragma GCC unroll 4
             for (int t = 0; t < Tokens; ++t) d[t] = dot_word(d[t], c, in.word_at(t, k));
@@ -167,13 +180,23 @@ struct int8_loop {
 #pragma GCC unroll 4
             for (int t = 0; t < Tokens; ++t) d[t] = dot_codes(d[t], c, in.word(t, k));
           }
+        };
+        constexpr int step = high_in_place ? 2 : 1;
+#pragma GCC unroll 32
+        for (int k = segment * words; k < (segment + 1) * words; k += step) add_products(k, codes.bytes(k));
+        if constexpr (high_in_place) {
+#pragma GCC unroll 4
+          for (int t = 0; t < Tokens; ++t) d[t] = shift_left(d[t], 4);
+#pragma GCC unroll 32
+          for (int k = segment * words + 1; k < (segment + 1) * words; k += 2)
+            add_products(k, codes.high_halves(k));
         }
 #pragma GCC unroll 4
         for (int t = 0; t < Tokens; ++t) {
           if constexpr (positions_kind) d[t] = add(d[t], zero_times(p, negate(e[t])));
           if constexpr (Q::zero_bits == 16) {
             const i32x16 x = positions_kind ? e[t] : negate(in_sum(in, t, segment));
-            offset_sum[t] = multiply(keep_rows<full>(p.offset, cells), to_float(x));
+            offset_sum[t] = multiply(keep_rows(p.offset, cells), to_float(x));
           }
           if constexpr (!plan::merged)
             total[t] = d[t];
@@ -185,17 +208,26 @@ struct int8_loop {
       }
       f32x16 scale = p.scale;
       if constexpr (Q::row_scaled) scale = plan::merged ? broadcast(1.0f) : to_float(p.multiplier);
-      scale = keep_rows<full>(scale, cells);
+      scale = keep_rows(scale, cells);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
         f32x16 v = scale, x_scale = broadcast(1.0f);
         if constexpr (A::group > 0) {
           x_scale = in.scale_of(t, s * plan::span / plan::group);
-          v = plan::merged && full ? x_scale : multiply(scale, x_scale);
+          v = plan::merged && !Slot::ranked ? x_scale : multiply(scale, x_scale);
         }
-        sum[t] = multiply_add(to_float(total[t]), v, sum[t]);
-        if constexpr (Q::zero_bits == 16) sum[t] = multiply_add(offset_sum[t], x_scale, sum[t]);
+        if constexpr (in_rows) {
+          sum[t] = multiply_add(to_float(total[t]), v, sum[t]);
+          if constexpr (Q::zero_bits == 16) sum[t] = multiply_add(offset_sum[t], x_scale, sum[t]);
+        } else {
+          part[t] = s == 0 ? multiply(to_float(total[t]), v) : multiply_add(to_float(total[t]), v, part[t]);
+          if constexpr (Q::zero_bits == 16) part[t] = multiply_add(offset_sum[t], x_scale, part[t]);
+        }
       }
+    }
+    if constexpr (!in_rows) {
+#pragma GCC unroll 4
+      for (int t = 0; t < Tokens; ++t) sum[t] = add(sum[t], spread_lanes(part[t], cells.rows()));
     }
   }
   template <class Inputs>
@@ -205,12 +237,12 @@ struct int8_loop {
     else
       return in.negated_sum(t, segment);
   }
-  template <bool Full, class Slot>
+  template <class Slot>
   static inline f32x16 keep_rows(f32x16 v, const Slot& cells) {
-    if constexpr (Full)
-      return v;
-    else
+    if constexpr (Slot::ranked)
       return keep(v, cells.rows());
+    else
+      return v;
   }
   /// Parameters that follow the cells.
   template <class Slot>
@@ -221,7 +253,7 @@ struct int8_loop {
   }
 
   [[gnu::always_inline]] inline void shared(std::size_t first, std::size_t unit) {
-    const slot<true> cells = full_slot(first);
+    const full_slot cells(first);
     const std::size_t col = unit * l::cell_cols;
     shared_inputs<Tokens> in;
 #pragma GCC unroll 4
@@ -239,7 +271,7 @@ struct int8_loop {
       position_plane[i] = w[stream::index] + matrix_view<P, Q>::position_plane(w.cells(), i);
     constexpr int runs_here = Q::run < l::cell_cols ? l::cell_cols / Q::run : 1;
     for (std::size_t u = 0; u < units; ++u) {
-      const slot<true> cells = full_slot((tile * units + u) * lanes);
+      const full_slot cells((tile * units + u) * lanes);
       const auto places = codes_at<l::position_bits, l::cell_codes>(position_plane, cells);
       position_inputs<P, decltype(places), Tokens> in{{}, {}, places};
 #pragma GCC unroll 4
@@ -263,7 +295,7 @@ struct int8_loop {
     constexpr int unit_scales = activation_layout{1, 1, A::group}.unit_scales(unit);
     constexpr int per_window = 16 * (words + sums16 + 1 + unit_scales);  // in ints
     window_inputs<Tokens, words, sums16, whole ? 1 : plan::segment / 16> in{};
-    for_each_slot(
+    for_each_slot<partial_slot>(
         w, tile,
         [&](std::size_t window) {
 #pragma GCC unroll 4
@@ -274,8 +306,8 @@ struct int8_loop {
             in.scale[t] = reinterpret_cast<const float*>(at + 16 * (words + sums16 + 1));
           }
         },
-        [&](const auto& cells, std::size_t, i32x16 unit_of) {
-          in.unit = unit_of;
+        [&](const auto& cells, std::size_t, i32x16 place) {
+          in.place = place;
           cell<l::runs_per_cell>(cells, cell_params(cells), in);
         });
   }
@@ -283,12 +315,13 @@ struct int8_loop {
 
 /// The sums of a tile to y.
 template <class P, class Q, class A, int Tokens>
-inline void store_tokens(const f32x16 (&sum)[Tokens], const matrix_view<P, Q>& w, std::size_t tile,
+inline void store_tokens(const int8_loop<P, Q, A, Tokens>& loop, const matrix_view<P, Q>& w, std::size_t tile,
                          const activation_view<A>& a, const span2<float>& y, std::size_t token) {
 #pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t) {
     const std::size_t n = token + static_cast<std::size_t>(t);
-    f32x16 v = sum[t];
+    f32x16 v = loop.sum[t];
+    if constexpr (int8_loop<P, Q, A, Tokens>::high_in_place) v = multiply(v, broadcast(0x1p-4f));
     if constexpr (Q::row_scaled) v = multiply(v, load_half(w[stream::row_scale] + tile * lanes * 2));
     if constexpr (A::group == 0) v = multiply(v, broadcast(a.scales(n)[0]));
     store_rows(&y(n, tile * lanes), v, w.rows() - tile * lanes);
@@ -307,7 +340,7 @@ inline void multiply_tokens(const matrix_view<P, Q>& w, std::size_t begin, std::
       loop.positions(tile);
     else
       loop.masked(tile);
-    store_tokens(loop.sum, w, tile, a, y, token);
+    store_tokens(loop, w, tile, a, y, token);
   }
 }
 
@@ -325,8 +358,8 @@ inline void multiply_pair(const matrix_view<P, Q>& w, std::size_t tile, const ac
     upper.shared(2 * j * lanes, column);
     lower.shared((2 * j + 1) * lanes, column);
   }
-  store_tokens(upper.sum, w, tile, a, y, token);
-  store_tokens(lower.sum, w, tile + 1, a, y, token);
+  store_tokens(upper, w, tile, a, y, token);
+  store_tokens(lower, w, tile + 1, a, y, token);
 }
 
 /// Tiles [begin, end) with the weights decoded for four tokens at a time.

@@ -78,7 +78,7 @@ struct panel_decoder {
   /// Decodes a slot of 16 rows that share their columns to words from `at` on.
   template <int V>
   inline void decode_shared(panel_type<V>& out, int v, std::size_t first, int at) {
-    const slot<true> cells = full_slot(first);
+    const full_slot cells(first);
     const std::byte* const plane[3] = {w[stream::codes], w[stream::codes1], w[stream::codes2]};
     const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
     constexpr int words = l::cell_codes / l::runs_per_cell / 4;
@@ -101,7 +101,7 @@ struct panel_decoder {
   /// N:M codes go to their places among zeros.
   template <int V>
   inline void decode_positions(panel_type<V>& out, int v, std::size_t tile, std::size_t u, int at) {
-    const slot<true> cells = full_slot((tile * l::cells_per_row(w.cols()) + u) * lanes);
+    const full_slot cells((tile * l::cells_per_row(w.cols()) + u) * lanes);
     const std::byte* const plane[3] = {w[stream::codes], w[stream::codes1], w[stream::codes2]};
     const std::byte* position_plane[3];
     for (int i = 0; i < plane_count(l::position_bits); ++i)
@@ -158,9 +158,10 @@ struct panel_decoder {
         if constexpr (offset) store(out.offset[s][v], zero());
       }
     const std::byte* const plane[3] = {w[stream::codes], w[stream::codes1], w[stream::codes2]};
-    for_each_slot(
+    for_each_slot<ranked_slot>(
         w, tile, from, end, first, [](std::size_t) {},
-        [&](const auto& cells, std::size_t window, i32x16 unit) {
+        [&](const auto& cells, std::size_t window, i32x16 place) {
+          const i32x16 unit = flip(both(place, 15), 15);
           const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
           constexpr int run_words = words / l::runs_per_cell, per_unit = P::unit_cols / plan::segment;
           i32x16 word[words];

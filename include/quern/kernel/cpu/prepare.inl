@@ -73,9 +73,9 @@ inline void fill_tables(const activation_view<A>& a, std::size_t t) {
   const std::int8_t* const codes = a.codes(t);
   const int *const sums_of_16 = a.sums(0, t), *const sums_of_unit = a.sums(U, t);
   const float* const scale = a.scales(t);
-  static constexpr int lane[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  // Unit l of a register's units begins at word (l mod units_per_register) * words.
-  const i32x16 place = multiply(both(load(lane), static_cast<int>(units_per_register) - 1),
+  static constexpr int unit_of_lane[] = {15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0};
+  // Unit u of a window begins at word (u mod units_per_register) * words of its register.
+  const i32x16 place = multiply(both(load(unit_of_lane), static_cast<int>(units_per_register) - 1),
                                 broadcast(static_cast<int>(words)));
   int* out = a.template at<int>(a.shape.table(U, t));
   for (std::size_t window = 0; window < a.shape.windows(unit); ++window) {
@@ -85,15 +85,15 @@ inline void fill_tables(const activation_view<A>& a, std::size_t t) {
       i32x16 column = zero_int();
       for (std::size_t i = 0; i < words;
            ++i)  // the codes of 16 units fill as many registers as a unit has words
-        column = either(
-            column, keep(lookup(load(in + 16 * i), at),
-                         static_cast<lane_mask>(((1u << units_per_register) - 1) << i * units_per_register)));
+        column = either(column, keep(lookup(load(in + 16 * i), at),
+                                     static_cast<lane_mask>(((1u << units_per_register) - 1)
+                                                            << (words - 1 - i) * units_per_register)));
       store(out + 16 * k, column);
     }
     int* const unit_sums = out + 16 * words;
     float* const unit_scales = reinterpret_cast<float*>(unit_sums + 16 * (sums + 1));
     for (std::size_t i = 0; i < 16; ++i) {
-      const std::size_t n = window * 16 + i;
+      const std::size_t n = window * 16 + 15 - i;
       const bool there = n < units;
       for (std::size_t k = 0; k < sums; ++k) unit_sums[16 * k + i] = there ? sums_of_16[n * sums + k] : 0;
       unit_sums[16 * sums + i] = there ? sums_of_unit[n] : 0;

@@ -267,12 +267,11 @@ inline constexpr bool lookup_is_cheap = false;
 [[gnu::always_inline]] inline i32x16 lowest_bit(i32x16 v) {
   return {{lowest_bit(v.q[0]), lowest_bit(v.q[1]), lowest_bit(v.q[2]), lowest_bit(v.q[3])}};
 }
-[[gnu::always_inline]] inline int32x4_t bit_number(int32x4_t one) {
-  return vsubq_s32(vdupq_n_s32(31), vclzq_s32(one));
-}
-/// Number of the only set bit; lanes of zero give anything.
-[[gnu::always_inline]] inline i32x16 bit_number(i32x16 one) {
-  return {{bit_number(one.q[0]), bit_number(one.q[1]), bit_number(one.q[2]), bit_number(one.q[3])}};
+/// 15 - the number of the only set bit, of at most 16; lanes of zero give anything.
+[[gnu::always_inline]] inline i32x16 mirrored_bit(i32x16 one) {
+  const int32x4_t above = vdupq_n_s32(16);
+  return {{vsubq_s32(vclzq_s32(one.q[0]), above), vsubq_s32(vclzq_s32(one.q[1]), above),
+           vsubq_s32(vclzq_s32(one.q[2]), above), vsubq_s32(vclzq_s32(one.q[3]), above)}};
 }
 /// a where `pick` is not 0, else b.
 [[gnu::always_inline]] inline i32x16 choose(i32x16 pick, i32x16 a, i32x16 b) {
@@ -369,3 +368,5 @@ inline constexpr bool lookup_is_cheap = false;
 /// hold sums of integers, 4 weights and 4 inputs.
 inline constexpr int batch_tokens = 4, batch_vectors = 1;
 [[gnu::always_inline]] inline void prefetch(const void* p) { __builtin_prefetch(p); }
+
+#include <quern/kernel/cpu/isa/pack_by_lookup.inl>

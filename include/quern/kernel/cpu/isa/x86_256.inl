@@ -165,9 +165,10 @@ inline i32x16 lowest_bit(i32x16 v) {
   const i32x16 minus = negate(v);
   return {_mm256_and_si256(v.low, minus.low), _mm256_and_si256(v.high, minus.high)};
 }
-/// Number of the only set bit, of at most 24; lanes of zero give anything.
-inline i32x16 bit_number(i32x16 one) {
-  return add(bits_of(as_int(to_float(one)), 23, 9), broadcast(-127));  // the exponent of a power of two
+/// 15 - the number of the only set bit, of at most 16; lanes of zero give anything.
+inline i32x16 mirrored_bit(i32x16 one) {
+  return add(broadcast(15 + 127),
+             negate(bits_of(as_int(to_float(one)), 23, 9)));  // the exponent of a power of two
 }
 /// a where `pick` is not 0, else b.
 inline i32x16 choose(i32x16 pick, i32x16 a, i32x16 b) {
@@ -249,3 +250,5 @@ inline i32x16 multiply_words(i32x16 a, i32x16 b) {
 /// Tokens and registers of 16 rows that a batch keeps in registers at once: 8 of the 16 registers hold sums.
 inline constexpr int batch_tokens = 4, batch_vectors = 1;
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+#include <quern/kernel/cpu/isa/pack_by_lookup.inl>
