@@ -64,14 +64,20 @@ embedded() {  # SEED
     --tokens 2048,8192,65536
   # From the start with four times the text: 256 passages of 4,096 bytes, evenly spread over the training text.
   local spread=(--text "$out/spread.txt" --text-tokens 1048576 --calibration-windows 1024 --context 256 --threads 1
-    --held-out "$here/data/held_out.txt" --held-out-windows 0 --task sparsity --target 0.7 --delta 2048 --steps 16
-    --db "$out/levels_70_spread" --offspring 16 --survivors 4,2,1)
-  one sparsity_spread "$seed" "$model" "${spread[@]}" --baselines --reach 2 --generations 70 --tokens 1024,4096,8192 \
-    --config "$out/sparsity_spread.$seed.txt"
-  one sparsity_spread_on "$seed" "$model" "${spread[@]}" --start "$out/sparsity_spread.$seed.txt" --generations 60 \
-    --tokens 2048,8192,32768 --config "$out/sparsity_spread_on.$seed.txt"
-  one sparsity_spread_ce "$seed" "$model" "${spread[@]}" --start "$out/sparsity_spread_on.$seed.txt" --generations 40 \
-    --tokens 4096,16384,65536 --fitness ppl
+    --held-out "$here/data/held_out.txt" --held-out-windows 0 --task sparsity --target 0.7 --offspring 16
+    --survivors 4,2,1)
+  local whole_steps=(--delta 2048 --steps 16 --db "$out/levels_70_spread")
+  one sparsity_spread "$seed" "$model" "${spread[@]}" "${whole_steps[@]}" --baselines --reach 2 --generations 70 \
+    --tokens 1024,4096,8192 --config "$out/sparsity_spread.$seed.txt"
+  one sparsity_spread_on "$seed" "$model" "${spread[@]}" "${whole_steps[@]}" --start "$out/sparsity_spread.$seed.txt" \
+    --generations 60 --tokens 2048,8192,32768 --config "$out/sparsity_spread_on.$seed.txt"
+  one sparsity_spread_ce "$seed" "$model" "${spread[@]}" "${whole_steps[@]}" --start "$out/sparsity_spread_on.$seed.txt" \
+    --generations 40 --tokens 4096,16384,65536 --fitness ppl
+  # From there with levels half as far apart: every level has twice its number.
+  [ ! -s "$out/sparsity_spread_on.$seed.txt" ] ||
+    awk -F': ' '{ print $1 ": " 2 * $2 }' "$out/sparsity_spread_on.$seed.txt" >"$out/sparsity_spread_half.$seed.txt"
+  one sparsity_spread_half "$seed" "$model" "${spread[@]}" --delta 1024 --steps 32 --db "$out/levels_70_half" \
+    --start "$out/sparsity_spread_half.$seed.txt" --reach 2 --generations 60 --tokens 2048,8192,32768
   one groups "$seed" "$model" "${text[@]}" --task groups --target 0.7 --delta 2048 --steps 16 --db "$out/levels_groups" \
     --baselines --generations 60 --offspring 16 --survivors 4,2,1 --tokens 1024,4096,8192
   one depth "$seed" "$model" "${text[@]}" "${whole[@]}" --task depth --attn 1 --ffn 1 --baselines
