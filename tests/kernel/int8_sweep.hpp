@@ -38,10 +38,9 @@ inline double largest_of_group(const activation_view<int24>& a, std::size_t t, s
 /// y against a double loop over the unpacked weights and the dequantized inputs. The integers are exact, so
 /// only the fold of each sum into float rounds: one conversion, one product of scales, one multiply and add
 /// per segment (two roundings where the sum of a slot is brought to its rows), and the sum over segments. Codes
-/// and zeros are multiplied apart, so the bound counts
-/// |scale| (|code| + |zero|) |x|, at most (2^bits) |scale| |x|, instead of |w| |x|. With 24 bits the sum of the two low
-/// digits is rounded on its own: it is below 2^(bits + 15) steps of every input, which are 2^-23 of the largest input,
-/// so that 2^(bits - 9) steps are lost.
+/// and zeros are multiplied apart, so the bound counts |scale| (|code| + |zero|) |x|, at most (2^bits) |scale| |x|,
+/// instead of |w| |x|. With 24 bits the sum of the two low digits is rounded on its own: it is below 2^(bits + 15)
+/// steps of every input, which are 2^-23 of the largest input, so that 2^(bits - 9) steps are lost.
 template <class Isas, class A, class P, class Q>
 void compare_integers(std::size_t rows, std::size_t cols, std::size_t tokens, thread_pool& pool, rng& g) {
   CAPTURE(rows);

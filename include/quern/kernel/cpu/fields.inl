@@ -9,8 +9,12 @@ struct full_slot {
   inline explicit full_slot(std::size_t cell, lane_mask = 0xffff) : first(cell) {}
   static constexpr lane_mask rows() { return 0xffff; }
   static constexpr int count() { return lanes; }
-  /// What is in the lanes of rows, in those of their cells.
-  inline i32x16 lanes_of_rows(i32x16 v) const { return v; }
+  /// To the lanes of this slot: what is in the lanes of rows, and what is in the order of the cells.
+  inline i32x16 from_rows(i32x16 v) const { return v; }
+  template <class V>
+  inline V from_cells(V v) const {
+    return v;
+  }
 };
 /// The cells of some of 16 rows, in the order in which they are stored: lane i holds the i-th row that has one, and lanes
 /// without a cell hold anything. What comes of it is brought to its rows by spread_lanes(): once, not once per element.
@@ -25,7 +29,11 @@ struct packed_slot {
         cell_count(std::popcount(static_cast<unsigned>(rows_with_one))) {}
   inline lane_mask rows() const { return row_mask; }
   inline int count() const { return cell_count; }
-  inline i32x16 lanes_of_rows(i32x16 v) const { return pack_lanes(v, row_mask); }
+  inline i32x16 from_rows(i32x16 v) const { return pack_lanes(v, row_mask); }
+  template <class V>
+  inline V from_cells(V v) const {
+    return v;
+  }
 };
 /// The same with every cell in the lane of its row; rows without one get what the first row has.
 struct ranked_slot : packed_slot {
@@ -33,17 +41,17 @@ struct ranked_slot : packed_slot {
   i32x16 rank;  // of a row among those that have a cell
   inline ranked_slot(std::size_t cell, lane_mask rows_with_one)
       : packed_slot(cell, rows_with_one), rank(ranks(rows_with_one)) {}
-  inline i32x16 lanes_of_rows(i32x16 v) const { return v; }
+  inline i32x16 from_rows(i32x16 v) const { return v; }
+  template <class V>
+  inline V from_cells(V v) const {
+    return lookup(v, rank);
+  }
 };
 
 /// An element of Bytes bytes for every lane of a slot.
 template <int Bytes, class Slot>
 inline i32x16 elements(const std::byte* p, const Slot& s) {
-  const i32x16 v = load_elements<Bytes>(p);
-  if constexpr (Slot::ranked)
-    return lookup(v, s.rank);
-  else
-    return v;
+  return s.from_cells(load_elements<Bytes>(p));
 }
 
 /// Where 16 fields of 4 bits lie that begin at the low (0) or the high half (1) of a byte: the byte of every lane, as the
@@ -72,11 +80,7 @@ template <int Width, class Slot>
     return half_bytes_in(broadcast_eighth(p + first / 2), 0);
   } else if constexpr (Width == 4) {
     // No branch: whether a slot of fewer than 16 cells starts within a byte is random.
-    const i32x16 v = half_bytes_in(broadcast_quarter(p + first / 2), first % 2);
-    if constexpr (Slot::ranked)
-      return lookup(v, s.rank);
-    else
-      return v;
+    return s.from_cells(half_bytes_in(broadcast_quarter(p + first / 2), first % 2));
   } else {
     // 16 fields of at most 2 bits: at most 32 bits, starting anywhere within a byte.
     const std::size_t bit = first * Width;
@@ -214,8 +218,7 @@ inline slot_params params_in(const std::byte* scale, const std::byte* zero_strea
       p.multiplier = parameter<Q::scale_bits, Runs>(scale, s, run);
     } else if constexpr (Q::scale_code({1, 0}, 1) == to_f16(1).bits) {
       const std::byte* const at = scale + (s.first * Runs + static_cast<std::size_t>(run * s.count())) * 2;
-      p.scale = load_half(at);
-      if constexpr (Slot::ranked) p.scale = lookup(p.scale, s.rank);
+      p.scale = s.from_cells(load_half(at));
     } else {
       p.scale = as_float(shift_left(parameter<16, Runs>(scale, s, run), 16));
     }
@@ -286,7 +289,7 @@ template <class Partial, class P, class Q, class Start, class F>
     do {
       const i32x16 one = lowest_bit(left);
       const std::conditional_t<l::uniform, full_slot, Partial> s(first, rows);
-      const i32x16 place = s.lanes_of_rows(mirrored_bit(one));
+      const i32x16 place = s.from_rows(mirrored_bit(one));
       // Before f, so that the next slot does not wait for this one.
       left = flip(left, one);
       rows = nonzero(left);

@@ -167,8 +167,8 @@ inline i32x16 lowest_bit(i32x16 v) {
 }
 /// 15 - the number of the only set bit, of at most 16; lanes of zero give anything.
 inline i32x16 mirrored_bit(i32x16 one) {
-  return add(broadcast(15 + 127),
-             negate(bits_of(as_int(to_float(one)), 23, 9)));  // the exponent of a power of two
+  const i32x16 exponent = bits_of(as_int(to_float(one)), 23, 9);  // of a power of two, and 127
+  return add(broadcast(15 + 127), negate(exponent));
 }
 /// a where `pick` is not 0, else b.
 inline i32x16 choose(i32x16 pick, i32x16 a, i32x16 b) {
