@@ -48,7 +48,8 @@ inline void add_activations(CLI::App& app, activation& value) {
   std::map<std::string, activation> kinds;
   for (const auto& [name, kind] : activation_names) kinds.emplace(name, kind);
   app.add_option("--activations", value,
-                 "what packed weights are multiplied with: f32 (exact), bf16, int8 (a scale per 32 inputs), "
+                 "what packed weights are multiplied with: f32 (exact), int24 (as good), bf16, int8 (a scale "
+                 "per 32 inputs), "
                  "int8_token; weights without a kernel for it take f32")
       ->transform(CLI::CheckedTransformer(kinds).description("NAME"));
 }

@@ -50,7 +50,7 @@ using isas_of = decltype(choose_isas<P, Q, A>(isas()));
 template <class P, class Q, class A>
 constexpr bool is_read() {
   return []<class... I>(quern::isa_list<I...>) {
-    return (quern::has_int8_kernel<P, Q, A>() || quern::has_bf16_kernel<P, Q, A>()) &&
+    return (quern::has_integer_kernel<P, Q, A>() || quern::has_bf16_kernel<P, Q, A>()) &&
            (quern::kernel<I>::template supports<P, Q, A> || ...);
   }(isas());
 }
@@ -63,7 +63,9 @@ auto with_activations(activation kind, std::size_t tokens, F&& f) {
     if (kind == activation::int8) return f.template operator()<int8_groups<32>>();
   if constexpr (is_read<P, Q, int8_per_token>())
     if (kind == activation::int8_token) return f.template operator()<int8_per_token>();
-  // There is no kernel of bf16 for batches.
+  // There are no kernels of int24 and bf16 for batches.
+  if constexpr (is_read<P, Q, int24>())
+    if (kind == activation::int24 && tokens < panel_batch) return f.template operator()<int24>();
   if constexpr (is_read<P, Q, bf16>())
     if (kind == activation::bf16 && tokens < panel_batch) return f.template operator()<bf16>();
   return f.template operator()<float>();

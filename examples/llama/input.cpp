@@ -17,6 +17,8 @@ void input::prepare(const reading& what, quern::thread_pool& pool) {
   switch (kind_) {
     case activation::f32:
       return;
+    case activation::int24:
+      return prepare_as<quern::int24>(pool);
     case activation::bf16:
       return prepare_as<quern::bf16>(pool);
     case activation::int8:

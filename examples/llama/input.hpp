@@ -18,9 +18,10 @@ using quern::span2;
 /// What packed linears multiply with; quern/kernel/cpu/activations.hpp has the errors. A format without kernels for
 /// it, and a dense fp32 linear, takes the floats.
 enum class activation {
-  f32,        ///< exact
-  bf16,       ///< rounded to bf16; more than a few tokens at a time are taken as floats
-  int8,       ///< 8 bits, one scale per 32 inputs
+  f32,    ///< exact
+  int24,  ///< 24 bits, one scale per 32 inputs: as good as f32; more than a few tokens are taken as floats
+  bf16,   ///< rounded to bf16; more than a few tokens at a time are taken as floats
+  int8,   ///< 8 bits, one scale per 32 inputs
   int8_token  ///< 8 bits, one scale per token: fast, and wrong for models with outlier channels
 };
 /// Their names on command lines.
@@ -28,6 +29,7 @@ inline constexpr struct {
   const char* name;
   activation kind;
 } activation_names[] = {{"f32", activation::f32},
+                        {"int24", activation::int24},
                         {"bf16", activation::bf16},
                         {"int8", activation::int8},
                         {"int8_token", activation::int8_token}};

@@ -16,14 +16,14 @@ namespace {
 
 using llama::activation;
 
-/// One format of every kind of kernel: codes that all rows share, that rows choose, N:M, and none for int8.
+/// One format of every kind of kernel: codes that all rows share, that rows choose, N:M, and none for whole numbers.
 constexpr struct {
   const char *pattern, *quantizer;
-  bool int8;
-} kinds[] = {{"dense", "affine<4,32,f16_offset>", true}, {"dense", "symmetric<8,32>", true},
-             {"bsr<16,32>", "affine<4,32>", true},       {"group<16>", "affine<4,16>", true},
-             {"group_nm<2,4,16>", "affine<4,16>", true}, {"nm<2,4>", "affine<4,32>", true},
-             {"dense", "codebook<nf4,64>", false},       {"dense", "real<bf16>", false}};
+  bool int8, int24;
+} kinds[] = {{"dense", "affine<4,32,f16_offset>", true, true},  {"dense", "symmetric<8,32>", true, false},
+             {"bsr<16,32>", "affine<4,32>", true, true},        {"group<16>", "affine<4,16>", true, false},
+             {"group_nm<2,4,16>", "affine<4,16>", true, false}, {"nm<2,4>", "affine<4,32>", true, false},
+             {"dense", "codebook<nf4,64>", false, false},       {"dense", "real<bf16>", false, false}};
 
 llama::linear random_linear(std::size_t rows, std::size_t cols, quern::rng& random) {
   std::vector<float> w(rows * cols);
@@ -45,6 +45,8 @@ TEST_CASE("linears that share an input give what each gives alone, with any numb
       w.push_back(
           llama::packed_linear(quern_test::pack_linear(random_linear(r, cols, random), format, serial)));
     CHECK(w[0].reads(activation::int8, 1).prepared == k.int8);
+    CHECK(w[0].reads(activation::int24, 1).prepared == k.int24);
+    CHECK_FALSE(w[0].reads(activation::int24, llama::panel_batch).prepared);
     CHECK_FALSE(w[0].reads(activation::f32, 1).prepared);
     for (const std::size_t n : {1u, 3u, 5u, 19u}) {
       std::vector<float> x(n * cols);
@@ -99,7 +101,8 @@ TEST_CASE("an input is prepared again for a linear that reads more of it") {
   }
 }
 
-TEST_CASE("int8 products are those of the rounded inputs, floats those of the inputs") {
+TEST_CASE(
+    "int8 products are those of the rounded inputs, those of floats and of 24 bits those of the inputs") {
   quern::rng random(4);
   constexpr std::size_t rows = 33, cols = 160;
   quern::thread_pool pool(1);
@@ -110,7 +113,7 @@ TEST_CASE("int8 products are those of the rounded inputs, floats those of the in
     for (const std::size_t n : {1u, 4u, 13u}) {
       std::vector<float> x(n * cols), y(n * rows);
       for (float& v : x) v = random.normal();
-      for (const activation kind : {activation::f32, activation::int8}) {
+      for (const activation kind : {activation::f32, activation::int24, activation::int8}) {
         CAPTURE(k.pattern);
         CAPTURE(k.quantizer);
         CAPTURE(n);
@@ -129,7 +132,7 @@ TEST_CASE("int8 products are those of the rounded inputs, floats those of the in
               size += std::abs(term);
             }
             // n eps sum|w||x|; kernels sum code times input and subtract zero times input apart, each at most
-            // 16 times the difference (4 bits).
+            // 16 times the difference (4 bits). 24 bits round an input by 2^-22 of the largest, which is far less.
             CHECK(std::abs(static_cast<double>(y[t * rows + r]) - sum) <= 32 * cols * 6e-8 * size);
           }
       }
@@ -171,6 +174,8 @@ TEST_CASE("the embedded model loses little by int8 activations") {
   // about 3 from byte to byte, .1; noise of standard deviation s raises the mean of log sum exp by at most s^2 / 2,
   // .005 nats, and the mean over 4,000 bytes has a standard error of .1 / sqrt(4000) = .002 beside that.
   CHECK(std::abs(nll[static_cast<std::size_t>(activation::int8)] - nll[0]) <= 0.01);
-  CHECK(nll[static_cast<std::size_t>(activation::bf16)] == nll[0]);  // batches are taken as floats
+  // Batches are taken as floats.
+  for (const activation kind : {activation::bf16, activation::int24})
+    CHECK(nll[static_cast<std::size_t>(kind)] == nll[0]);
   CHECK(nll[static_cast<std::size_t>(activation::int8)] != nll[0]);  // it was used
 }

@@ -83,7 +83,7 @@ if [ -x "$programs/speed" ]; then
   is_json speed.json 'len(d) == 8 and all(len(r["seconds"]) == 2 for r in d) and d[0]["name"] == "as-is"'
   bad 'not compiled into' speed model.safetensors --prompt 9 -n 0 --only-formats --format nm\<2,4\> affine\<9,16\>
 fi
-for a in f32 bf16 int8 int8_token; do
+for a in f32 int24 bf16 int8 int8_token; do
   good perplexity model.safetensors --text text --context 32 --windows 1 --activations $a --json "$a.json"
   is_json "$a.json" "d['activations'] == '$a'"
 done
