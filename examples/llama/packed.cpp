@@ -52,10 +52,11 @@ result<packed_matrix> read_packed(const quern::safetensors_file& file, const std
   if (!entry) return entry.error();
   const format_ops* format = find_format(entry->pattern, entry->quantizer);
   if (format == nullptr)
-    return io_error("quern::checkpoint: '", name, "' (format): ", entry->pattern, " ", entry->quantizer,
+    return io_error("quern::checkpoint: '", file.name(), "': '", name, "' (format): ", entry->pattern, " ",
+                    entry->quantizer,
                     " is not compiled into this program; add it to examples/llama/formats_*.cpp");
   if (const auto ok = format->check(entry->raw, entry->sizes); !ok)
-    return io_error("quern::checkpoint: '", name, "': ", ok.error().what());
+    return io_error("quern::checkpoint: '", file.name(), "': '", name, "': ", ok.error().what());
   return packed_matrix{format, entry->raw, std::move(owner)};
 }
 

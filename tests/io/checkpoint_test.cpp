@@ -104,6 +104,19 @@ TEST_CASE("checked refuses what a kernel would trust") {
   packed_view shifted = positions.view().raw();
   shifted.at[static_cast<int>(stream::codes)] += 4;
   CHECK_FALSE(checked<nm<2, 4>, affine<4, 16>>(shifted, positions.bytes()));
+  // Products of the shape may wrap, or be nothing beside an empty dimension.
+  constexpr std::size_t all = ~std::size_t{0};
+  for (const auto& [rows, cols] :
+       {std::pair{all, std::size_t{0}}, {std::size_t{0}, all}, {all / 2 + 1, std::size_t{2}}}) {
+    const packed_view wrapped{rows, cols, 0, {}};
+    CHECK_FALSE(checked<dense, affine<4, 16, two_level>>(wrapped, {}));
+    CHECK_FALSE(checked<group<16>, affine<4, 16>>(wrapped, {}));
+  }
+  // A finite bf16 scale may make infinite weights.
+  const auto wide = example<dense, symmetric<4, 16, bf16>>(16, 64);
+  hostile(wide, stream::scale, 1, 0x7f);  // 2^127 and above, times 8
+  const auto table = example<dense, codebook<fp4, 16, bf16>>(16, 64);
+  hostile(table, stream::scale, 1, 0x7f);
   packed_view huge = positions.view().raw();
   huge.rows = std::size_t{1} << 40;
   CHECK_FALSE(checked<nm<2, 4>, affine<4, 16>>(huge, positions.bytes()));

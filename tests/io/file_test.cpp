@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <quern/io/atomic_file.hpp>
 #include <quern/io/mapped_file.hpp>
@@ -97,8 +99,45 @@ TEST_CASE("atomic_file: errors name the file and leave nothing") {
   CHECK(fails_with(quern::atomic_file::create(folder / "none/f"), "none/f", "No such file"));
   // A folder of that name cannot be replaced by a file.
   std::filesystem::create_directories(folder / "taken/inside");
-  auto out = quern::atomic_file::create(folder / "taken");
+  CHECK(fails_with(quern::atomic_file::create(folder / "taken"), "taken", "is a folder"));
+  auto out = quern::atomic_file::create(folder / "later");
   REQUIRE(out);
-  CHECK(fails_with(out->commit(), "taken", "finish"));
-  CHECK(folder.files() == 1);
+  std::filesystem::create_directories(folder / "later/inside");
+  CHECK(fails_with(out->commit(), "later", "finish"));
+  CHECK(folder.files() == 2);
+}
+
+TEST_CASE("atomic_file: what is no plain file of its own stays what it is") {
+  io_test::temporary_folder folder;
+  const auto write = [&](const std::string& name, std::string_view text) {
+    auto out = quern::atomic_file::create(name);
+    REQUIRE_MESSAGE(out, out.error().what());
+    CHECK(out->write(bytes_of(text)));
+    CHECK(out->commit());
+  };
+  std::ofstream(folder / "file") << "old";
+  REQUIRE(::chmod((folder / "file").c_str(), 0640) == 0);
+  std::filesystem::create_symlink("file", folder / "link");
+  write(folder / "link", "new");
+  CHECK(std::filesystem::is_symlink(folder / "link"));
+  CHECK(io_test::slurp(folder / "file") == "new");
+  struct stat now {};
+  REQUIRE(::stat((folder / "file").c_str(), &now) == 0);
+  CHECK((now.st_mode & 0777) == 0640);
+  std::filesystem::create_symlink("nothing", folder / "dangling");
+  CHECK(fails_with(quern::atomic_file::create(folder / "dangling"), "dangling", "link to nothing"));
+  // A pipe, and so a device, is written, not replaced.
+  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
+  const int reader = ::open((folder / "pipe").c_str(), O_RDONLY | O_NONBLOCK);
+  REQUIRE(reader >= 0);
+  write(folder / "pipe", "through");
+  char text[16] = {};
+  CHECK(::read(reader, text, sizeof text) == 7);
+  ::close(reader);
+  CHECK(std::filesystem::is_fifo(folder / "pipe"));
+  // As long as a name may be; what is written beside it has a longer suffix.
+  const std::string longest = folder / std::string(255, 'n').c_str();
+  write(longest, "long");
+  CHECK(io_test::slurp(longest) == "long");
+  CHECK(folder.files() == 5);
 }

@@ -16,7 +16,8 @@
 namespace quern::inline v0 {
 
 /// Every error of the library: one sentence that starts with the entity and ends with what to do.
-/// The text lives inside the object, so that making an error cannot fail; longer texts keep their end.
+/// The text lives inside the object, so that making an error cannot fail. Strings may come from a hostile file: of long
+/// ones the middle is left out, so that the reason is still read, and control characters are written as \\xNN.
 class error : public std::exception {
  public:
   error() = default;
@@ -26,7 +27,7 @@ class error : public std::exception {
   const char* what() const noexcept override { return text_; }
 
  private:
-  static constexpr int capacity = 1024;
+  static constexpr int capacity = 1024, longest = 240;  // bytes of the sentence, and of one string in it
   void append(const char* s) {
     while (*s != 0 && size_ + 1 < capacity) text_[size_++] = *s++;
     text_[size_] = 0;
@@ -42,9 +43,31 @@ class error : public std::exception {
       std::snprintf(digits, sizeof digits, "%llu", static_cast<unsigned long long>(v));
     append(static_cast<const char*>(digits));
   }
+  void append_byte(char c) {
+    const unsigned char byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) {
+      const char text[2] = {c, 0};
+      return append(text);
+    }
+    char text[8];
+    std::snprintf(text, sizeof text, "\\x%02x", byte);
+    append(static_cast<const char*>(text));
+  }
   template <class S>
   requires requires(const S& s) { s.c_str(); }
-  void append(const S& s) { append(s.c_str()); }
+  void append(const S& s) {
+    const char* const text = s.c_str();
+    int size = 0;
+    if constexpr (requires { s.size(); })
+      size = s.size() > 1u << 30 ? 1 << 30 : static_cast<int>(s.size());  // zero bytes are bytes
+    else
+      while (text[size] != 0) ++size;
+    const int kept = size <= longest ? size : longest / 2;
+    for (int i = 0; i < kept; ++i) append_byte(text[i]);
+    if (kept == size) return;
+    append("...");
+    for (int i = size - longest / 2; i < size; ++i) append_byte(text[i]);
+  }
   char text_[capacity] = {};
   int size_ = 0;
 };

@@ -293,7 +293,8 @@ result<matrix<P, Q>> pack_from(const Source& source, const bit_mask* mask, Exec&
       if (const violation v = first_violation<P>(*mask))
         return describe<P, Q>({fault::pattern, v.row, v.col});
   }
-  if (cols != 0 && rows > ~std::uint32_t{0} / cols)
+  constexpr std::size_t most = ~std::uint32_t{0};
+  if (rows > most || cols > most || (cols != 0 && rows > most / cols))
     return shape_error("quern::pack: ", rows, " x ", cols,
                        " weights; a matrix holds at most 2^32 - 1, split it");
   const std::size_t bands = (rows + band_rows<P> - 1) / band_rows<P>;

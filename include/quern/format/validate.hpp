@@ -91,6 +91,18 @@ result<void> check_positions(const matrix_view<P, Q>& w) {
   return out;
 }
 
+/// Whether every code decodes to a number: a bf16 scale may be one, and the weight still be infinite.
+template <class Q>
+bool is_finite_run(run_params p) {
+  constexpr std::uint32_t top = (1u << Q::bits) - 1;
+  if constexpr (requires { Q::table::values; }) {  // largest where the table has them
+    for (std::uint32_t code = 0; code < top; ++code)
+      if (!is_finite(Q::decode(code, p))) return false;
+  }
+  return is_finite(p.scale) && is_finite(p.offset) && is_finite(Q::decode(0, p)) &&
+         is_finite(Q::decode(top, p));
+}
+
 template <class P, class Q>
 result<void> check_params(const matrix_view<P, Q>& w) {
   using l = layout<P, Q>;
@@ -105,9 +117,8 @@ result<void> check_params(const matrix_view<P, Q>& w) {
       std::uint32_t zero = (1u << Q::zero_bits) - 1;
       if constexpr (Q::zero_bits == 16) zero = get_field(w[stream::zero], 16, sequential(16, i));
       const std::uint32_t scale = get_field(w[stream::scale], Q::scale_bits, sequential(Q::scale_bits, i));
-      const run_params p = Q::params(scale, zero, 1);
-      if (!is_finite(p.scale) || !is_finite(p.offset))
-        return io_error("scale[", i, "] or zero[", i, "]: is not finite");
+      if (!is_finite_run<Q>(Q::params(scale, zero, 1)))
+        return io_error("scale[", i, "] or zero[", i, "]: is not finite, or makes weights that are not");
     }
   }
   return {};
@@ -123,7 +134,9 @@ result<void> check_params(const matrix_view<P, Q>& w) {
 template <sparsity_pattern P, quantizer Q>
 result<matrix_view<P, Q>> checked(const packed_view& raw, const storage& sizes) {
   using l = layout<P, Q>;
-  if (raw.cols != 0 && raw.rows > ~std::uint32_t{0} / raw.cols)
+  // Each on its own as well: an empty matrix has a shape, too, from which the sizes of streams are computed.
+  constexpr std::size_t most = ~std::uint32_t{0};
+  if (raw.rows > most || raw.cols > most || (raw.cols != 0 && raw.rows > most / raw.cols))
     return io_error("shape: ", raw.rows, " x ", raw.cols, " weights; a matrix holds at most 2^32 - 1");
   const matrix_view<P, Q> w(raw);
   if (raw.cells > l::padded_rows(raw.rows) * l::cells_per_row(raw.cols) ||

@@ -16,14 +16,19 @@
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <cstdlib>
+#include <memory>
 #endif
 
 namespace quern::inline v0 {
 
 /// A file that appears under its name whole or not at all: the bytes go to a new file in the same folder,
 /// which commit() flushes to the disk and renames. Readers that have the old file mapped keep the old bytes.
-/// Destroyed before commit(), it leaves nothing behind.
+/// Destroyed before commit(), it leaves nothing behind. A link stays one, and what it points to is replaced; a file that
+/// is replaced passes on its permissions; a device or a pipe (/dev/null, /dev/stdout) is written as it is.
 class atomic_file {
  public:
   atomic_file(atomic_file&& o) noexcept
@@ -34,13 +39,37 @@ class atomic_file {
   atomic_file& operator=(atomic_file&&) = delete;
   ~atomic_file() { discard(); }
 
-  /// @return io_error when the folder of @p path cannot be written
+  /// @return io_error when the folder of @p path cannot be written, or @p path is a folder or a link to nothing
   static result<atomic_file> create(const std::string& path) {
+    std::string target = path;
+#if defined(__unix__) || defined(__APPLE__)
+    struct stat old {};
+    const bool exists = ::stat(path.c_str(), &old) == 0;
+    if (exists && S_ISDIR(old.st_mode))
+      return io_error("quern::atomic_file: '", path, "' is a folder; give the name of a file");
+    if (exists && !S_ISREG(old.st_mode)) {
+      std::FILE* const file = std::fopen(path.c_str(), "wb");
+      if (file == nullptr) return failed(path, 0, "open");
+      return atomic_file(path, {}, file);
+    }
+    if (struct stat link{}; ::lstat(path.c_str(), &link) == 0 && S_ISLNK(link.st_mode)) {
+      const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr), &std::free);
+      if (!real) return io_error("quern::atomic_file: '", path, "' is a link to nothing; remove it");
+      target = real.get();
+    }
+#endif
+    // Of a long name a part: names of files end at 255 bytes.
+    const std::size_t slash = target.rfind('/') + 1;
+    const std::string stem = target.substr(0, slash) + target.substr(slash, 200);
     for (int attempt = 0; attempt < 1000; ++attempt) {
-      std::string temporary = path + ".part" + std::to_string(process()) + "-" + std::to_string(attempt);
+      std::string temporary = stem + ".part" + std::to_string(process()) + "-" + std::to_string(attempt);
       // "x": never write into a file that is already there, which may be another writer's.
-      if (std::FILE* file = std::fopen(temporary.c_str(), "wbx"))
-        return atomic_file(path, std::move(temporary), file);
+      if (std::FILE* file = std::fopen(temporary.c_str(), "wbx")) {
+#if defined(__unix__) || defined(__APPLE__)
+        if (exists) static_cast<void>(::fchmod(::fileno(file), old.st_mode & 07777));
+#endif
+        return atomic_file(std::move(target), std::move(temporary), file);
+      }
       if (errno != EEXIST) return failed(path, 0, "create");
     }
     return io_error("quern::atomic_file: '", path,
@@ -61,6 +90,10 @@ class atomic_file {
 
   /// Makes the file visible under its name, replacing an older one. To be called once, last.
   result<void> commit() {
+    if (temporary_.empty()) {  // not a regular file: nothing to rename
+      if (std::fclose(std::exchange(file_, nullptr)) != 0) return failed(path_, written_, "write");
+      return {};
+    }
     bool ok = std::fflush(file_) == 0;
 #if defined(__unix__) || defined(__APPLE__)
     ok = ok && ::fsync(::fileno(file_)) == 0;
@@ -103,7 +136,7 @@ class atomic_file {
   void discard() {
     if (file_ == nullptr) return;
     std::fclose(std::exchange(file_, nullptr));
-    std::remove(temporary_.c_str());
+    if (!temporary_.empty()) std::remove(temporary_.c_str());
   }
   std::string path_, temporary_;
   std::FILE* file_ = nullptr;

@@ -80,7 +80,7 @@ inline bool is_packed(const safetensors_file& file, const std::string& matrix) {
 inline result<packed_entry> find_packed(const safetensors_file& file, const std::string& matrix) {
   const std::string* text = file.metadata(packed_key + matrix);
   const auto bad = [&](const char* field, const auto&... why) {
-    return io_error("quern::checkpoint: '", matrix, "' (", field, "): ", why...);
+    return io_error("quern::checkpoint: '", file.name(), "': '", matrix, "' (", field, "): ", why...);
   };
   if (text == nullptr) return bad("__metadata__", "is not a packed matrix of this file");
   packed_entry out;
@@ -118,10 +118,10 @@ result<matrix_view<P, Q>> find_packed(const safetensors_file& file, const std::s
   auto entry = find_packed(file, matrix);
   if (!entry) return entry.error();
   if (entry->pattern != P::label().c_str() || entry->quantizer != Q::label().c_str())
-    return io_error("quern::checkpoint: '", matrix, "' (format): is ", entry->pattern, " ", entry->quantizer,
-                    ", asked for ", P::label(), " ", Q::label());
+    return io_error("quern::checkpoint: '", file.name(), "': '", matrix, "' (format): is ", entry->pattern,
+                    " ", entry->quantizer, ", asked for ", P::label(), " ", Q::label());
   auto view = checked<P, Q>(entry->raw, entry->sizes);
-  if (!view) return io_error("quern::checkpoint: '", matrix, "': ", view.error().what());
+  if (!view) return io_error("quern::checkpoint: '", file.name(), "': '", matrix, "': ", view.error().what());
   return view;
 }
 

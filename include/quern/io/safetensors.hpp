@@ -46,6 +46,7 @@ class safetensors_file {
     auto header = parse_safetensors_header(name, json, options);
     if (!header) return header.error();
     safetensors_file out;
+    out.name_ = name;
     out.bytes_ = bytes;
     out.tensors_ = std::move(header->tensors);
     out.metadata_ = std::move(header->metadata);
@@ -54,6 +55,8 @@ class safetensors_file {
     return {std::move(out)};  // nvcc does not move what it converts
   }
 
+  /// What open() or parse() was given: for errors.
+  const std::string& name() const { return name_; }
   /// All tensors, in the order of their data.
   std::span<const tensor_info> tensors() const { return tensors_; }
   /// The tensor of that name, or null. O(log n).
@@ -66,11 +69,11 @@ class safetensors_file {
 
   /// Every `__metadata__` entry, sorted by key.
   std::span<const std::pair<std::string, std::string>> metadata() const { return metadata_; }
-  /// The value of a `__metadata__` key, or null. O(entries).
+  /// The value of a `__metadata__` key, or null. O(log n).
   const std::string* metadata(std::string_view key) const {
-    for (const auto& [k, v] : metadata_)
-      if (k == key) return &v;
-    return nullptr;
+    const auto at = std::lower_bound(metadata_.begin(), metadata_.end(), key,
+                                     [](const auto& entry, std::string_view k) { return entry.first < k; });
+    return at == metadata_.end() || at->first != key ? nullptr : &at->second;
   }
 
  private:
@@ -123,6 +126,7 @@ class safetensors_file {
     unique(metadata_, "__metadata__ key", [](const auto& m) -> const std::string& { return m.first; });
   }
 
+  std::string name_;
   mapped_file mapped_;
   std::span<const std::byte> bytes_;
   std::vector<tensor_info> tensors_;
