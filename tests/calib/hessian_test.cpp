@@ -88,12 +88,16 @@ TEST_CASE("another order of the inputs is another order of rows and columns") {
 
 TEST_CASE("the factor inverts the damped Hessian") {
   rng g(12);
-  for (const std::size_t cols : {1u, 2u, 65u}) {
+  thread_pool three(3);
+  for (const std::size_t cols : {1u, 2u, 65u, 192u, 405u}) {  // up to three panels of columns of the factor
     const dense_matrix x = random_matrix(3 * cols, cols, g);
     hessian h(cols);
     h.add(x.view()).value();
     const double damp = 0.01;
     const inverse_hessian inverse = invert(h, damp).value();
+    const inverse_hessian shared = invert(h, damp, three).value();
+    CHECK(shared.upper == inverse.upper);
+    CHECK(shared.inverse_diagonal == inverse.inverse_diagonal);
     const Eigen::MatrixXd u = inverse.upper.cast<double>();
     CHECK(u.isUpperTriangular(0));
     Eigen::MatrixXd damped = h.matrix().cast<double>();

@@ -11,18 +11,20 @@
 #include <quern/core/config.hpp>
 #include <quern/core/error.hpp>
 #include <quern/dense/matrix.hpp>
+#include <utility>
 
 namespace quern::inline v0 {
 inline namespace QUERN_BUILD {
 
 /// The lower factor L of A + damping * mean(diag A) * I = L L^T, zero above the diagonal. Reads the lower
-/// triangle of a [n x n]; a matrix of zeros is damped on the scale of one. n^3 / 3 multiply-adds.
+/// triangle of a [n x n] and factors in place, in the caller's memory where it is moved in; a matrix of zeros is damped
+/// on the scale of one. n^3 / 3 multiply-adds.
 /// @throws shape_error if a is not square
 /// @returns an error if damping is negative, if an element of the lower triangle is NaN or infinite (it names
 /// row
 ///          and column), or if the damped matrix is not positive definite (it names the damping)
 template <class T>
-result<eigen_matrix<T>> cholesky(const eigen_matrix<T>& a, double damping = 0) {
+result<eigen_matrix<T>> cholesky(eigen_matrix<T> a, double damping = 0) {
   const Eigen::Index n = a.rows();
   require(a.cols() == n, "quern::cholesky: the matrix is ", n, " x ", a.cols(), "; it must be square");
   if (!(damping >= 0) || !std::isfinite(damping))
@@ -33,15 +35,14 @@ result<eigen_matrix<T>> cholesky(const eigen_matrix<T>& a, double damping = 0) {
         return error("quern::cholesky: row ", r, " column ", c,
                      " is infinite or not a number; check the samples");
   const double mean = n == 0 ? 0.0 : static_cast<double>(a.diagonal().mean());
-  eigen_matrix<T> lower = a;
-  lower.diagonal().array() += static_cast<T>(damping * (mean > 0 ? mean : 1.0));
+  a.diagonal().array() += static_cast<T>(damping * (mean > 0 ? mean : 1.0));
   // In place: the factor replaces the lower triangle.
-  const Eigen::LLT<Eigen::Ref<eigen_matrix<T>>, Eigen::Lower> factor(lower);
-  if (factor.info() != Eigen::Success || !lower.diagonal().allFinite())
+  const Eigen::LLT<Eigen::Ref<eigen_matrix<T>>, Eigen::Lower> factor(a);
+  if (factor.info() != Eigen::Success || !a.diagonal().allFinite())
     return error("quern::cholesky: a matrix of ", n, " rows is not positive definite at damping ", damping,
                  "; give more samples or a larger damping");
-  lower.template triangularView<Eigen::StrictlyUpper>().setZero();
-  return lower;
+  a.template triangularView<Eigen::StrictlyUpper>().setZero();
+  return {std::move(a)};  // nvcc does not move what it converts
 }
 
 /// (L L^T)^-1 of a lower factor with a positive diagonal, both triangles filled. About 4 n^3 / 3
