@@ -51,6 +51,31 @@ TEST_CASE_TEMPLATE("every format: what is packed is what was chosen, obeys its p
   }
 }
 
+TEST_CASE("groups are chosen by what they are worth, however few of them 128 columns hold") {
+  // Inputs of every other panel of 128 columns are a hundred times as large: their groups are all that matters.
+  rng g(90);
+  dense_matrix w(32, 1024), x(2048, 1024);
+  for (float& v : w.data) v = g.normal();
+  for (std::size_t i = 0; i < x.data.size(); ++i) x.data[i] = g.normal() * (i / 128 % 2 == 1 ? 100.0f : 1.0f);
+  hessian h(1024);
+  h.add(x.view()).value();
+  const inverse_hessian inverse = invert(h).value();
+  const auto kept_of_large = [&]<class P>(int refine) {
+    const auto layer =
+        compress_layer<P, real<float>>(w.view(), inverse, {.density = 0.5, .refine = refine}).value();
+    std::size_t n = 0;
+    for (std::size_t r = 0; r < 32; ++r)
+      for (std::size_t c = 0; c < 1024; ++c) n += c / 128 % 2 == 1 && layer.mask(r, c) ? 1 : 0;
+    CHECK(count(layer.mask) == 32 * 512);
+    return n;
+  };
+  CHECK(kept_of_large.operator()<group<128>>(0) == 32 * 512);
+  CHECK(kept_of_large.operator()<group<64>>(0) == 32 * 512);
+  CHECK(kept_of_large.operator()<group<16>>(0) == 32 * 512);
+  CHECK(kept_of_large.operator()<group<128>>(5) == 32 * 512);
+  CHECK(kept_of_large.operator()<group<64>>(5) == 32 * 512);
+}
+
 TEST_CASE("compensation and GPTQ each make a layer better") {
   const problem p(128, 192, 82);
   const auto one = [&]<class P, class Q>() {

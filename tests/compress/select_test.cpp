@@ -109,6 +109,22 @@ TEST_CASE("quotas of parts add up to the quota of the whole") {
     }
 }
 
+TEST_CASE("units to come may compete with those that are decided") {
+  eigen_matrix<float> s(1, 6);
+  s << 1, 2, 9, 8, 3, 7;
+  bit_mask m(1, 6);
+  const unit_shape p = shape_of<bitmap>();
+  // Two columns at a time; half of six survive, and those right of the first two are better.
+  for (std::size_t at = 0; at < 6; at += 2) {
+    const eigen_matrix<float> left = s.rightCols(static_cast<Eigen::Index>(6 - at));
+    select_units(view_of(left), p, 0, at, 0.5, scope::row, m, 2);
+    CHECK(kept_units(m, p, 0, 1, at + 2) == (at == 0 ? 0 : at == 2 ? 2 : 3));
+  }
+  CHECK(m(0, 2));
+  CHECK(m(0, 3));
+  CHECK(m(0, 5));
+}
+
 TEST_CASE("scores and densities that make no sense are errors") {
   eigen_matrix<float> s = eigen_matrix<float>::Ones(3, 2);
   const auto message = [](const auto& r) { return std::string(r.error().what()); };

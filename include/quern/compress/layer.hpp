@@ -14,13 +14,22 @@ namespace quern::inline v0 {
 enum class compensation { none, obs };
 /// How survivors become codes.
 enum class rounding { rtn, gptq };
-/// When the mask is chosen: before anything else has changed, over the whole scope; or during the sweep, from
-/// the weights as they have become, where patterns of free density give every 128 columns their share. `best`
-/// is during for patterns without shared rows: SmolLM2-135M with half of its group<16> left (32 windows of 512)
-/// has a mean layer error of .094 and 7.13 nats then, against .106 and 7.62. For blocks of rows a mask chosen
-/// before, over the whole width, was as good or better. `given`: W was pruned before, by training for instance,
-/// and what is zero in it stays zero (see surviving_units).
-enum class timing { best, before, during, given };
+/// When the mask is chosen. What follows decides which is best (docs/results/gqsa.md, "When the mask is chosen"): a sweep
+/// alone mends to the right only, and `ahead` knows what that costs; masked least squares afterwards mend in all
+/// directions, and then `during` is as good or better, unless 128 columns hold too few units to choose among.
+enum class timing {
+  /// `during` for patterns of fixed density; else `ahead` where nothing follows the sweep, `during` where masked least
+  /// squares do, or `before` where 128 columns hold fewer than four units.
+  best,
+  /// Before anything else has changed, over the whole scope.
+  before,
+  /// During the sweep, from the weights as they have become; free densities give every 128 columns their share (SparseGPT).
+  during,
+  /// The same, but the columns to come compete, so that 128 columns may keep more than others.
+  ahead,
+  /// W was pruned before, by training for instance; what is zero in it stays zero (see surviving_units).
+  given
+};
 
 /// How a layer is compressed.
 struct compress_options {
@@ -51,6 +60,13 @@ struct compressed_layer {
   }
 };
 
+/// What timing::best stands for. @param refined  whether masked least squares follow the sweep
+constexpr timing best_timing(const unit_shape& p, bool refined) {
+  if (p.of > 0) return timing::during;
+  if (!refined) return timing::ahead;
+  return sweep_cols(p, 1) / p.cols >= 4 ? timing::during : timing::before;
+}
+
 /// compress_layer for a pattern that is known by its numbers only; that it can hold the quantizer's runs is
 /// the caller's to know.
 template <quantizer Q, class Exec = serial>
@@ -61,22 +77,22 @@ result<compressed_layer<Q>> compress_layer(span2<const float> w, const unit_shap
   if (!(options.density >= 0 && options.density <= 1))
     return error("quern::compress_layer: the density is ", options.density, "; it must be 0..1");
   const bool repair = !p.dense && options.compensate == compensation::obs;
-  const bool during =
-      repair && (options.choose == timing::during || (options.choose == timing::best && p.rows == 1));
+  const bool refine = repair && options.refine > 0;
+  const timing when = options.choose == timing::best ? best_timing(p, refine) : options.choose;
+  const bool during = repair && (when == timing::during || when == timing::ahead);
   std::vector<scorer> choose;  // none or one
   if (during) choose.emplace_back(h, p, options.score, options.unit, true);
-  const sweep_plan plan{during ? choose.data() : nullptr, options.density, options.over, options.grid};
+  const sweep_plan plan{during ? choose.data() : nullptr, options.density, options.over,
+                        when == timing::ahead, options.grid};
 
   bit_mask mask(w.rows(), w.cols(), p.dense);
   if (!p.dense && !during) {
-    auto chosen = options.choose == timing::given
-                      ? surviving_units(w, p)
-                      : select(unit_scores(w, p, h, options.score, options.unit, exec), p, w.rows(), w.cols(),
-                               options.density, options.over);
+    auto chosen = when == timing::given ? surviving_units(w, p)
+                                        : select(unit_scores(w, p, h, options.score, options.unit, exec), p,
+                                                 w.rows(), w.cols(), options.density, options.over);
     if (!chosen) return chosen.error();
     mask = std::move(chosen).value();
   }
-  const bool refine = repair && options.refine > 0;
   if (options.round == rounding::gptq && !refine) {
     auto codes = sweep_codes<Q>(w, h, p, mask, !repair, plan, exec);
     if (!codes) return codes.error();

@@ -19,6 +19,7 @@ struct sweep_plan {
       nullptr;              ///< chooses the mask from the weights as they have become; null: it is given
   double density = 1;       ///< of patterns of free density, when the mask is chosen here
   scope over = scope::row;  ///< the same
+  bool ahead = false;       ///< the same: the columns to come compete, too; else each panel keeps its share
   grid_search grid = {};    ///< for the parameters of runs
 };
 
@@ -103,12 +104,27 @@ void for_bands(const sweep_state& s, Exec& exec, F&& f) {
 /// Chooses the units of columns [first, end) of all rows, for patterns of free density.
 template <class Exec>
 void choose_panel(sweep_state& s, std::size_t first, std::size_t end, Exec& exec) {
-  const auto blocks = [&](std::size_t n) { return s.at((n + s.shape.rows - 1) / s.shape.rows); };
-  eigen_matrix<float> scores(blocks(s.rows()), s.at((end - first + s.shape.cols - 1) / s.shape.cols));
+  const unit_shape& p = s.shape;
+  const std::size_t known = s.plan.ahead ? s.cols() : end, unit = first / p.cols;
+  const auto blocks_of = [&](std::size_t rows) { return (rows + p.rows - 1) / p.rows; };
+  const auto units_of = [&](std::size_t cols) { return (cols + p.cols - 1) / p.cols; };
+  const auto choose = [&](const eigen_matrix<float>& scores, std::size_t top) {
+    select_units(view_of(scores), p, top / p.rows, unit, s.plan.density, s.plan.over, s.mask,
+                 units_of(end - first));
+  };
+  // Bands choose for themselves where no scope spans two of them.
+  const std::size_t blocks = blocks_of(s.rows()), band = band_rows_of(p) / p.rows;
+  const bool whole = band % scope_height(p, s.plan.over, blocks) != 0;
+  eigen_matrix<float> all;
+  if (whole) all.resize(s.at(blocks), s.at(units_of(known - first)));
   for_bands(s, exec, [&](std::size_t top, std::size_t tall) {
-    s.score(top, tall, first, end, scores.middleRows(s.at(top / s.shape.rows), blocks(tall)));
+    if (whole)
+      return s.score(top, tall, first, known, all.middleRows(s.at(top / p.rows), s.at(blocks_of(tall))));
+    eigen_matrix<float> scores(s.at(blocks_of(tall)), s.at(units_of(known - first)));
+    s.score(top, tall, first, known, scores);
+    choose(scores, top);
   });
-  select_units(view_of(scores), s.shape, 0, first / s.shape.cols, s.plan.density, s.plan.over, s.mask);
+  if (whole) choose(all, 0);
 }
 
 /// Parameters of the run that starts at column @p c for rows [top, top + tall), from the weights that survive
@@ -165,7 +181,7 @@ bool decide_column(sweep_state& s, std::size_t top, std::size_t tall, std::size_
 /// @param w      [rows x cols] column-major; on return what the codes decode to, 0 where pruned
 /// @param shape  of the pattern; where the mask is given, any ({}) will do
 /// @param mask   which weights survive; written if plan.choose is set. Patterns of free density then choose
-///               per sweep_cols columns
+///               sweep_cols columns at a time, of these alone or with those to come (sweep_plan::ahead)
 /// @param codes  [rows x cols]; row scales must be set, codes and parameters are written
 /// @returns an error that names the rows whose weights overflow
 template <quantizer Q, class Exec>

@@ -63,13 +63,25 @@ inline void set_unit(bit_mask& mask, const unit_shape& p, std::size_t block, std
     for (std::size_t c = unit * p.cols; c < end_col; ++c) mask.set(r, c, value);
 }
 
-/// Decides the units that @p scores [blocks x units] covers, the first of which is unit @p first_unit of
+/// Units that survive of the first @p units of block rows [top, end).
+inline std::size_t kept_units(const bit_mask& mask, const unit_shape& p, std::size_t top, std::size_t end,
+                              std::size_t units) {
+  std::size_t n = 0;
+  for (std::size_t b = top; b < end; ++b)
+    for (std::size_t u = 0; u < units; ++u) n += mask(b * p.rows, u * p.cols) ? 1 : 0;
+  return n;
+}
+
+/// Decides units of which @p scores [blocks x units] are known, the first of which is unit @p first_unit of
 /// block row @p first_block; best score survives, of equal ones the one further up, then further left.
-/// Patterns of fixed density keep `keep` of `of`; the others as many as keep_quota says, counted from the
-/// first unit of the row, so that the parts of a matrix that is decided from left to right add up. first_unit
-/// must start a window of `of` units.
+/// Patterns of fixed density keep `keep` of `of`; first_unit must start a window of `of` units. Of the others
+/// round(density * n) survive of the n units from the first of the row to the last that has a score, those left of
+/// first_unit, which @p mask has, included: the parts of a matrix that is decided from left to right add up.
+/// @param decide  how many of the units of a row are written; those right of them only compete. Patterns of fixed
+///                density decide all.
 inline void select_units(span2<const float> scores, const unit_shape& p, std::size_t first_block,
-                         std::size_t first_unit, double density, scope s, bit_mask& mask) {
+                         std::size_t first_unit, double density, scope s, bit_mask& mask,
+                         std::size_t decide = ~std::size_t{0}) {
   const std::size_t blocks = scores.rows(), units = scores.cols();
   const std::size_t height = p.of > 0 ? 1 : scope_height(p, s, blocks), window = p.of > 0 ? p.of : units;
   std::vector<std::size_t> order;
@@ -78,7 +90,9 @@ inline void select_units(span2<const float> scores, const unit_shape& p, std::si
     for (std::size_t left = 0; left < units; left += window) {
       const std::size_t wide = std::min(window, units - left);
       const std::size_t quota =
-          p.of > 0 ? std::min(wide, p.keep) : keep_quota(density, first_unit * tall, units * tall);
+          p.of > 0 ? std::min(wide, p.keep)
+                   : keep_quota(density, 0, (first_unit + units) * tall) -
+                         kept_units(mask, p, first_block + top, first_block + top + tall, first_unit);
       const auto score = [&](std::size_t i) { return scores(top + i / wide, left + i % wide); };
       order.resize(tall * wide);
       std::iota(order.begin(), order.end(), std::size_t{0});
@@ -90,8 +104,9 @@ inline void select_units(span2<const float> scores, const unit_shape& p, std::si
         std::nth_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(quota), order.end(),
                          better);
       for (std::size_t n = 0; n < order.size(); ++n)
-        set_unit(mask, p, first_block + top + order[n] / wide, first_unit + left + order[n] % wide,
-                 n < quota);
+        if (left + order[n] % wide < decide)
+          set_unit(mask, p, first_block + top + order[n] / wide, first_unit + left + order[n] % wide,
+                   n < quota);
     }
   }
 }
