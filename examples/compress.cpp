@@ -67,8 +67,11 @@ void add_options(CLI::App& app, settings& s) {
          std::map<std::string, timing>{{"best", timing::best},
                                        {"before", timing::before},
                                        {"during", timing::during},
+                                       {"ahead", timing::ahead},
                                        {"given", timing::given}},
-         "when the mask is chosen: best (by pattern), before, during; given: zeros stay zeros");
+         "when the mask is chosen: best (by pattern), before, during (each 128 columns keep their share), "
+         "ahead (they may "
+         "differ); given: zeros stay zeros");
   app.add_option("--refine", o.refine, "steps of masked least squares after compensation; 20 is enough")
       ->check(CLI::NonNegativeNumber);
   using llama::reorder;
@@ -80,7 +83,11 @@ void add_options(CLI::App& app, settings& s) {
   app.add_option("--text", s.text, "calibration text");
   app.add_option("--windows", s.plan.windows, "calibration windows, from the start of the text");
   app.add_option("--context", s.plan.context, "tokens of a window");
-  app.add_option("--sink-weight", s.plan.sink_weight, "weight of the first position of a window");
+  app.add_option("--sink-weight", s.plan.sink_weight,
+                 "weight of the first position of a window in the Hessians; 0: 256 for models with an "
+                 "attention sink there, "
+                 "else 1")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--damp", s.plan.damp, "damping of the Hessians, in mean diagonals");
   app.add_option("--keep-dense", s.plan.keep_dense,
                  "regular expression of linears to leave alone (blk.0.attn_q)");

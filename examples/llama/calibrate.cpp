@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <llama/calibrate.hpp>
 #include <string_view>
 
@@ -41,6 +42,27 @@ void block_moments::see(std::size_t layer, const char* name, span2<const float> 
   add(sums_[i].add(x, weights, pool));
   if (!crossed_.empty())
     add(crossed_[i].add({dense_inputs_[i].data(), x.rows(), x.cols()}, x, weights, pool));
+}
+
+float sink_weight_of(const model& m, std::span<const std::int32_t> ids, std::size_t context,
+                     quern::thread_pool& pool) {
+  const std::size_t n = std::min(ids.size(), context), width = m.shape.width;
+  if (n < 2) return 1;
+  std::vector<float> stream(n * width), others(n - 1);
+  const span2<float> all(stream.data(), n, width);
+  const auto mean_square = [&](std::size_t t) {
+    return quern::eigen_map(all.rows_of(t, 1)).squaredNorm() / static_cast<float>(width);
+  };
+  session run(m, n, pool, activation::f32);
+  run.embed(ids.first(n), all);
+  for (std::size_t layer = 0; layer < m.shape.layers; ++layer) {
+    for (std::size_t t = 1; t < n; ++t) others[t - 1] = mean_square(t);
+    const auto middle = others.begin() + static_cast<std::ptrdiff_t>(others.size() / 2);
+    std::nth_element(others.begin(), middle, others.end());
+    if (mean_square(0) > 100 * *middle) return 256;
+    run.run_block(layer, all);
+  }
+  return 1;
 }
 
 }  // namespace llama

@@ -21,7 +21,7 @@ inline constexpr std::size_t input_of[] = {0, 0, 0, 1, 2, 2, 3};
 class block_moments {
  public:
   /// @param context      positions of a window
-  /// @param sink_weight  weight of the first position of every window (see quern::hessian)
+  /// @param sink_weight  weight of the first position of every window (see quern::hessian and sink_weight_of)
   /// @param crossed      whether the dense model's inputs of each window are seen first
   block_moments(const block& b, std::size_t context, float sink_weight, bool crossed = false);
   /// To be called by a session's observer.
@@ -42,5 +42,12 @@ class block_moments {
   std::vector<float> weights_;                            // [context] of the positions
   std::string problem_;
 };
+
+/// What the first position of a window weighs in the Hessians of a model: 256 where a hidden state there grows into an
+/// attention sink (its mean square a hundred times the median of the window's before some block, in the first
+/// @p context tokens of @p ids), else 1, as in the papers. SmolLM2-135M has one and gains .08 nats at 2:4 by the weight; a
+/// byte model has none and loses (docs/results/gqsa.md).
+float sink_weight_of(const model& m, std::span<const std::int32_t> ids, std::size_t context,
+                     quern::thread_pool& pool);
 
 }  // namespace llama

@@ -21,7 +21,7 @@ quern::result<double> compress_head(model& m, std::span<const std::int32_t> ids,
     if (const auto ok = moments.add(run.extend(ids.subspan(i * n, n)), {}, pool); !ok)
       return failed(ok.error().what());
   }
-  const auto inverse = quern::invert(moments, plan.damp);
+  const auto inverse = quern::invert(moments, plan.damp, pool);
   if (!inverse) return failed(inverse.error().what());
   const std::vector<float> before = values_of(m.head, pool);
   const span2<const float> dense(before.data(), m.head.rows(), m.head.cols());

@@ -38,7 +38,7 @@ quern::result<void> compress_block(block& b, std::size_t layer, const block_mome
       return quern::error("llama::compress_model: ", done.name, ": ", e.what());
     };
     if (i == 0 || input_of[i] != input_of[i - 1]) {
-      auto factor = quern::invert(moments.of(i), plan.damp);
+      auto factor = quern::invert(moments.of(i), plan.damp, pool);
       if (!factor) return failed(factor.error());
       h = moments.of(i).matrix();
       inverse.clear();
@@ -110,9 +110,10 @@ quern::result<std::vector<std::int32_t>> draw_windows(std::span<const std::int32
 }
 
 quern::result<compress_report> compress_model(model& m, std::span<const std::int32_t> ids,
-                                              const compress_plan& plan, quern::thread_pool& pool,
+                                              const compress_plan& asked, quern::thread_pool& pool,
                                               const std::function<bool(const compressed_linear&)>& progress) {
   const auto start = clock_type::now();
+  compress_plan plan = asked;
   const std::size_t n = plan.context, width = m.shape.width;
   if (plan.format == nullptr) return quern::error("llama::compress_model: the plan names no format");
   const bool paired = plan.dense_targets || plan.training.has_value(), sequential = plan.sequential || paired;
@@ -127,6 +128,7 @@ quern::result<compress_report> compress_model(model& m, std::span<const std::int
         "compress it without them");
   if (const auto ok = check_calibration("llama::compress_model", m.shape, ids.size(), n, plan.windows); !ok)
     return ok.error();
+  if (plan.sink_weight == 0) plan.sink_weight = sink_weight_of(m, ids, n, pool);
   std::regex keep;
   try {
     keep = std::regex(plan.keep_dense);

@@ -23,8 +23,9 @@ struct compress_plan {
   quern::compress_options options = {};
   std::size_t context = 512;  ///< positions of a calibration window
   std::size_t windows = 64;   ///< windows, from the start of the text
-  /// Weight of the first position of every window in the Hessians: attention sinks (see quern::hessian).
-  float sink_weight = 256;
+  /// Weight of the first position of every window in the Hessians: attention sinks (see quern::hessian); 0: what
+  /// sink_weight_of() finds.
+  float sink_weight = 0;
   double damp = 0.01;
   /// Linears whose name ("blk.3.ffn_up") this regular expression finds stay as they are; empty: none.
   std::string keep_dense = {};

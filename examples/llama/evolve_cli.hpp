@@ -25,6 +25,15 @@ inline void add_evolve_options(CLI::App& app, evolve_settings& s) {
   app.add_option("--held-out-context", s.held_context, "tokens of a window of it; 0: as in calibration");
   app.add_option("--db", s.db, "folder of the levels; made where it is missing");
   app.add_option("--calibration-windows", s.calibration_windows, "windows of the Hessians");
+  app.add_option(
+         "--refine", s.refine,
+         "steps of masked least squares after the sweep that makes a sparse level; 0: none, as in EvoPress")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option(
+         "--sink-weight", s.sink_weight,
+         "weight of the first position of a window in the Hessians; 0: 256 for models with an attention sink "
+         "there, else 1")
+      ->check(CLI::NonNegativeNumber);
   choice(
       "--group", s.group,
       std::map<std::string, quern::grouping>{

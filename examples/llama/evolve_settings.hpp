@@ -21,7 +21,8 @@ struct evolve_settings {
   std::vector<std::size_t> survivors, tokens;
   std::vector<std::string> only;
   std::int64_t delta = 0;
-  int steps = 8;
+  int steps = 8, refine = 0;
+  float sink_weight = 0;
   quern::grouping group = quern::grouping::size;
   fitness_options fitness;
   bool time = false, resume = false, baselines = false, mpi = false, all_levels = false, keep_halves = false,

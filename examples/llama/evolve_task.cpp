@@ -8,6 +8,7 @@ namespace {
 level_plan plan_of(const evolve_settings& s, const model& m) {
   level_plan plan;
   plan.context = s.fitness.context, plan.windows = s.calibration_windows;
+  plan.sink_weight = s.sink_weight, plan.options.refine = s.refine;
   const bool groups = s.task == "groups";
   if (s.task == "bits") plan.recipes = bit_recipes(2, 8, s.run);
   if (s.task == "joint") plan.recipes = joint_recipes();

@@ -8,6 +8,7 @@
 #include <llama/hash.hpp>
 #include <llama/level_db.hpp>
 #include <llama/packed.hpp>
+#include <optional>
 #include <quern/calib/layer_error.hpp>
 #include <quern/io/checkpoint.hpp>
 
@@ -42,7 +43,7 @@ std::string mark_of(const model& m, std::size_t layer, const std::string& common
 
 std::string common_mark(const model& m, std::span<const std::int32_t> ids, const level_plan& plan) {
   hash h;
-  h.add(std::string("1"));  // of the way levels are made
+  h.add(std::string("2"));  // of the way levels are made
   for (const level_recipe& r : plan.recipes) {
     for (const std::string* s : {&r.name, &r.pattern, &r.quantizer}) h.add(*s);
     h.add(r.density), h.add(r.fewer);
@@ -50,7 +51,7 @@ std::string common_mark(const model& m, std::span<const std::int32_t> ids, const
   const quern::compress_options& o = plan.options;
   h.add(static_cast<int>(o.score)), h.add(static_cast<int>(o.unit)), h.add(static_cast<int>(o.over));
   h.add(static_cast<int>(o.compensate)), h.add(static_cast<int>(o.round)), h.add(static_cast<int>(o.choose));
-  h.add(o.grid.steps), h.add(o.grid.lowest), h.add(o.grid.highest);
+  h.add(o.refine), h.add(o.grid.steps), h.add(o.grid.lowest), h.add(o.grid.highest);
   h.add(plan.context), h.add(plan.windows), h.add(plan.sink_weight), h.add(plan.damp), h.add(m.shape.layers);
   h.add(ids.data(), std::min(ids.size(), plan.context * plan.windows) * sizeof(std::int32_t));
   return h.text();
@@ -102,11 +103,14 @@ result<void> write_block(const std::string& path, const std::string& mark, const
                          quern::thread_pool& pool, const std::function<bool()>& made) {
   quern::safetensors_writer out;
   out.metadata(plan_key, mark);
-  std::vector<packed_matrix> owners;  // must stay until out.write()
+  std::vector<packed_matrix> owners;                      // must stay until out.write()
+  std::optional<result<quern::inverse_hessian>> inverse;  // of the input that the linears at hand share
+  std::size_t of_input = 0;
   for (const linear_levels& l : linears) {
     const auto failed = [&](const error& e) { return error("llama::level_db: ", l.name, ": ", e.what()); };
-    auto inverse = quern::invert(moments.of(l.index), plan.damp);
-    if (!inverse) return failed(inverse.error());
+    if (!inverse || of_input != input_of[l.index])
+      inverse.emplace(quern::invert(moments.of(l.index), plan.damp, pool)), of_input = input_of[l.index];
+    if (!*inverse) return failed(inverse->error());
     const quern::eigen_matrix<float> h = moments.of(l.index).matrix();
     const std::vector<float> values = values_of(b.*block_linears[l.index].weight, pool);
     const span2<const float> before(values.data(), l.rows, l.cols);
@@ -116,7 +120,7 @@ result<void> write_block(const std::string& path, const std::string& mark, const
       quern::compress_options options = plan.options;
       options.density = static_cast<double>(v.kept) / static_cast<double>(values.size());
       const format_ops* const format = find_format(recipe.pattern, recipe.quantizer);
-      auto packed = format->compress(before, *inverse, options, pool);
+      auto packed = format->compress(before, **inverse, options, pool);
       if (!packed) return failed(packed.error());
       pool.parallel_for(l.rows, 16, [&](std::size_t first, std::size_t end) {
         format->unpack_rows(packed->raw, first, {after.data() + first * l.cols, end - first, l.cols});
@@ -205,15 +209,17 @@ result<std::vector<linear_levels>> level_db::describe(const model& m, const leve
   return out;
 }
 
-result<level_db> level_db::make(const model& m, std::span<const std::int32_t> ids, const level_plan& plan,
+result<level_db> level_db::make(const model& m, std::span<const std::int32_t> ids, const level_plan& asked,
                                 const std::string& folder, quern::thread_pool& pool,
                                 const std::function<bool(std::size_t, std::size_t)>& progress) {
+  level_plan plan = asked;
   auto described = describe(m, plan);
   if (!described) return described.error();
   std::vector<linear_levels> linears = std::move(*described);
   const std::size_t n = plan.context, width = m.shape.width;
   if (const auto ok = check_calibration("llama::level_db", m.shape, ids.size(), n, plan.windows); !ok)
     return ok.error();
+  if (plan.sink_weight == 0) plan.sink_weight = sink_weight_of(m, ids, n, pool);
   std::error_code problem;
   std::filesystem::create_directories(folder, problem);
   if (problem) return io_error("llama::level_db: '", folder, "' cannot be made: ", problem.message());

@@ -39,7 +39,7 @@ struct level_plan {
   std::vector<level_recipe> recipes;
   quern::compress_options options = {.over = quern::scope::layer};
   std::size_t context = 512, windows = 64;  ///< of the calibration text, from its start
-  float sink_weight = 256;
+  float sink_weight = 0;  ///< of the first position of a window in the Hessians; 0: sink_weight_of()
   double damp = 0.01;
 };
 

@@ -19,7 +19,6 @@ compress_plan plan_of(const method_inputs& in, const std::string& pattern, const
   quern::require(plan.format != nullptr, "llama::method_models: ", pattern, " with ", quantizer,
                  " is not compiled into this program");
   plan.context = calibration_context, plan.windows = in.windows;
-  plan.sink_weight = 1;  // byte models have no attention sink
   return plan;
 }
 

@@ -202,11 +202,12 @@ struct ordering {
     const std::size_t n = plan.context, width = m.shape.width;
     aligned<float> stream(plan.windows * n * width);
     const auto window = [&](std::size_t i) { return span2<float>(&stream[i * n * width], n, width); };
+    const float sink = plan.sink_weight != 0 ? plan.sink_weight : sink_weight_of(m, ids, n, pool);
     session run(m, n, pool, activation::f32);
     for (std::size_t i = 0; i < plan.windows; ++i) run.embed(ids.subspan(i * n, n), window(i));
     for (std::size_t layer = 0; layer < m.shape.layers && !interrupted; ++layer) {
       const block& b = m.blocks[layer];
-      block_moments moments(b, n, plan.sink_weight);
+      block_moments moments(b, n, sink);
       run.observe(
           [&](std::size_t l, const char* name, span2<const float> x) { moments.see(l, name, x, pool); });
       for (std::size_t i = 0; i < plan.windows; ++i) run.run_block(layer, window(i));

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <limits>
+#include <llama/calibrate.hpp>
 #include <llama/compress_head.hpp>
 #include <llama/compress_model.hpp>
 #include <llama/packed.hpp>
@@ -59,6 +60,20 @@ TEST_CASE("every linear is replaced, counted and reported; embedding and norms s
   REQUIRE(packed_of(m.blocks[1].attn_v) != nullptr);
   CHECK(packed_of(m.blocks[1].attn_v)->format == plan.format);
   CHECK(m.blocks[0].ffn_down.bytes() == report.linears[6].bytes);
+}
+
+TEST_CASE("the first position weighs more where it is an attention sink") {
+  quern::thread_pool pool(1);
+  llama::model m = llama_test::random_model(7);
+  std::vector<std::int32_t> ids = llama_test::random_ids(32);
+  ids[0] = 63;
+  for (std::size_t i = 1; i < ids.size(); ++i) ids[i] %= 63;
+  CHECK(llama::sink_weight_of(m, ids, 32, pool) == 1);
+  std::vector<float> rows = llama_test::values(m.embedding);
+  for (std::size_t c = 0; c < m.shape.width; ++c) rows[63 * m.shape.width + c] *= 30;
+  m.embedding = llama::dense_linear(std::move(rows), m.shape.vocab, m.shape.width);
+  CHECK(llama::sink_weight_of(m, ids, 32, pool) == 256);
+  CHECK(llama::sink_weight_of(m, std::span(ids).first(1), 32, pool) == 1);
 }
 
 TEST_CASE("a format that loses nothing changes nothing, whatever the calibration") {

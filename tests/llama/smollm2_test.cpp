@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <llama/calibrate.hpp>
 #include <llama/load.hpp>
 #include <llama/sampler.hpp>
 #include <memory>
@@ -148,6 +149,14 @@ void check_perplexity(const llama::model& m, llama::activation kind, double boun
 }
 
 }  // namespace
+
+TEST_CASE("SmolLM2-135M: the first position is an attention sink") {
+  const llama::model* m = smollm2();
+  if (m == nullptr) return;
+  const auto prompt = npy<std::int32_t>("prompt_ids.npy");
+  quern::thread_pool pool;
+  CHECK(llama::sink_weight_of(*m, prompt, 512, pool) == 256);
+}
 
 TEST_CASE("SmolLM2-135M: perplexity of WikiText-2 windows of 512") {
   // The project's goal, for the weights as fp32 and for the codes of the file, which are the same numbers.
