@@ -35,6 +35,10 @@ struct pruned {
 
 }  // namespace
 
+static_assert(quern::slorb_groups(5, 2) == 3 && quern::slorb_groups(4, 2) == 2 &&
+              quern::slorb_groups(5, 0) == 0 && quern::slorb_groups(5, ~std::size_t{0}) == 1 &&
+              quern::slorb_groups(~std::size_t{0}, 2) == std::size_t{1} << 63);
+
 TEST_CASE("S by hand: the mean of the pruned weights over all places of the group (AST eq. 6)") {
   const std::vector<double> dense{1, -2, 4, 8, 3, 5}, sparse{0, -2, 4, 0, 3, 0};
   double s[2];

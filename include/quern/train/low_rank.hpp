@@ -18,7 +18,7 @@ namespace quern::inline v0 {
 
 /// Groups of k consecutive inputs, the last of which may be shorter: columns of S, rows of X.
 constexpr std::size_t slorb_groups(std::size_t cols, std::size_t k) {
-  return k == 0 ? 0 : (cols + k - 1) / k;
+  return k == 0 ? 0 : cols / k + (cols % k != 0 ? 1 : 0);  // no sum that a k near 2^64 would wrap
 }
 
 inline namespace QUERN_BUILD {
