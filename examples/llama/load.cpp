@@ -16,6 +16,10 @@
 #include <quern/io/checkpoint.hpp>
 #include <quern/io/gguf.hpp>
 #include <quern/io/gguf_blocks.hpp>
+#include <quern/train/low_rank.hpp>
+#include <set>
+#include <sstream>
+#include <string_view>
 
 namespace llama {
 namespace {
@@ -66,7 +70,7 @@ result<model> build(const config& c, const reader& read) {
   const auto with_side = [&](const tensor& t, linear& out) -> result<void> {
     if (auto r = matrix(t, out); !r) return r;
     if (read.group == 0 || !read.has(t.name + side_suffix)) return {};
-    const std::size_t groups = (t.cols + read.group - 1) / read.group;
+    const std::size_t groups = quern::slorb_groups(t.cols, read.group);
     slorb_weight parts{.sparse = out, .side = {}, .projection = {}, .k = read.group};
     if (auto r = matrix({t.name + side_suffix, t.rows, groups}, parts.side); !r) return r;
     if (const std::string name = t.name + projection_suffix; read.has(name))
@@ -93,11 +97,28 @@ result<model> build(const config& c, const reader& read) {
   return m;
 }
 
+/// Refuses a file with a tensor that nothing here computes with, as biases: without it the model is another one.
+result<void> check_all_known(const quern::gguf_file& file, const config& c) {
+  std::set<std::string, std::less<>> known;
+  const parameters layout(c);
+  for (const tensor& t : layout.tensors()) known.insert(t.name);
+  for (const quern::gguf_tensor& t : file.tensors()) {
+    const std::string_view name = t.name;
+    // Rotary frequencies that early converters wrote, and everyone computes.
+    if (known.contains(name) || name.ends_with(".attn_rot_embd.weight")) continue;
+    return io_error(
+        "llama::load: '", file.name(), "' has a tensor '", std::string(name),
+        "', which cannot be run; leaving it out would give wrong results: take a plain llama model");
+  }
+  return {};
+}
+
 result<model> load_gguf(const std::string& path, quern::thread_pool& pool, const load_options& options) {
   auto file = quern::gguf_file::open(path);
   if (!file) return file.error();
   const auto c = read_config(*file);
   if (!c) return c.error();
+  if (auto r = check_all_known(*file, *c); !r) return r.error();
   const auto find = [&](const std::string& name, std::size_t rows,
                         std::size_t cols) -> result<const quern::gguf_tensor*> {
     const quern::gguf_tensor* t = file->find(name);
@@ -192,9 +213,16 @@ result<model> load_safetensors(const std::string& path, bool copied) {
   read.floats = [&](const std::string& name, std::size_t rows, std::size_t cols) {
     return floats_of(*file, path, name, rows, cols);
   };
-  std::string dropped = " ";
-  if (const std::string* text = file->metadata(dropped_key); text != nullptr) dropped += *text + ' ';
-  read.dropped = [&](const std::string& half) { return dropped.find(' ' + half + ' ') != std::string::npos; };
+  std::set<std::string> halves, dropped;
+  for (std::size_t l = 0; l < c->layers; ++l) halves.insert({half_name(l, 0), half_name(l, 4)});
+  if (const std::string* text = file->metadata(dropped_key); text != nullptr) {
+    std::istringstream names(*text);
+    for (std::string name; names >> name; dropped.insert(name))
+      if (!halves.contains(name))
+        return io_error("llama::load: '", path, "' (__metadata__ '", dropped_key, "'): '", name,
+                        "' is no half of one of ", c->layers, " blocks, as blk.0.attn and blk.0.ffn are");
+  }
+  read.dropped = [&](const std::string& half) { return dropped.contains(half); };
   read.packed = [&](const std::string& name, std::size_t rows, std::size_t cols) -> result<linear> {
     if (!quern::is_packed(*file, name)) return linear();
     auto w = read_packed(*file, name, file);
@@ -208,9 +236,10 @@ result<model> load_safetensors(const std::string& path, bool copied) {
   };
   if (const std::string* text = file->metadata(group_key); text != nullptr) {
     const auto end = std::from_chars(text->data(), text->data() + text->size(), read.group);
-    if (end.ec != std::errc() || end.ptr != text->data() + text->size() || read.group == 0)
+    if (end.ec != std::errc() || end.ptr != text->data() + text->size() || read.group == 0 ||
+        read.group > most_group)
       return io_error("llama::load: '", path, "' (__metadata__ '", group_key, "'): '", *text,
-                      "' is no number of inputs; the file is damaged");
+                      "' is no number of inputs 1..", most_group, "; the file is damaged");
   }
   return build(*c, read);
 }
@@ -221,6 +250,17 @@ result<bool> is_gguf(const std::string& path) {
   if (!in) return io_error("llama::load: '", path, "' cannot be opened; check the name");
   in.read(magic, sizeof magic);
   return std::string(magic, sizeof magic) == "GGUF";
+}
+
+/// The tokenizer, if it makes exactly the ids that the model has.
+result<tokenizer> fitting(result<tokenizer> words, const result<config>& c, const std::string& path) {
+  if (!words) return words;
+  if (!c) return c.error();
+  if (words->size() != c->vocab)
+    return io_error("llama::load_tokenizer: '", path, "' has a tokenizer of ", words->size(),
+                    " tokens and an embedding of ", c->vocab,
+                    "; they must be equal: write the file again with the model's own tokenizer");
+  return words;
 }
 
 }  // namespace
@@ -239,11 +279,11 @@ result<tokenizer> load_tokenizer(const std::string& path) {
   if (*gguf) {
     const auto file = quern::gguf_file::open(path);
     if (!file) return file.error();
-    return tokenizer::from_gguf(*file);
+    return fitting(tokenizer::from_gguf(*file), read_config(*file), path);
   }
   const auto file = quern::safetensors_file::open(path);
   if (!file) return file.error();
-  return tokenizer::from_safetensors(*file, path);
+  return fitting(tokenizer::from_safetensors(*file, path), read_config(*file, path), path);
 }
 
 }  // namespace llama

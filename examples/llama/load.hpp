@@ -37,13 +37,14 @@ struct load_options {
 /// @returns io_error that names file, key or tensor, and what to do
 quern::result<model> load(const std::string& path, quern::thread_pool& pool,
                           const load_options& options = {});
-/// The tokenizer that comes with such a file.
+/// The tokenizer that comes with such a file. @returns io_error also if the model has more or fewer ids than it
 quern::result<tokenizer> load_tokenizer(const std::string& path);
 
 /// The text of a `__metadata__` entry beside the config, for instance {"quern.training", "..."}.
 using notes = std::vector<std::pair<std::string, std::string>>;
 /// Writes a model with its tokenizer by temporary file and rename: packed linears as they are, others as bf16
 /// where that is exact and as fp32 elsewhere. Dropped halves are named in `__metadata__` ("quern.dropped").
+/// @returns io_error also for a value that is not finite
 quern::result<void> save(const std::string& path, const model& m, const tokenizer& words, const notes& extra);
 
 /// The config as `__metadata__` entries under GGUF's keys ("llama.block_count": "4").
@@ -51,7 +52,12 @@ void describe(const config& c, quern::safetensors_writer& out);
 /// The config of such a file. @returns io_error that names the key
 quern::result<config> read_config(const quern::safetensors_file& file, const std::string& path);
 
+/// What no file may hold. @param values  of @p t, row by row
+/// @returns io_error that names tensor, row and column of the first value that is NaN or infinite
+quern::result<void> check_finite(const std::string& path, const tensor& t, std::span<const float> values);
+
 /// Writes flat weights (see llama::parameters) rounded to bf16, norms included, by temporary file and rename.
+/// @returns io_error also for a value that is not finite, or not so as bf16
 quern::result<void> save_bf16(const std::string& path, const config& c, std::span<const float> weights,
                               const notes& extra);
 

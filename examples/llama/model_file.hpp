@@ -14,6 +14,9 @@ inline constexpr char side_suffix[] = ".slorb", projection_suffix[] = ".slorb_pr
 /// The `__metadata__` keys of the inputs per group of side weights, and of the dropped halves, separated by blanks.
 inline constexpr char group_key[] = "quern.slorb.group", dropped_key[] = "quern.dropped";
 
+/// The most inputs of a group of side weights: no matrix has more (see llama::check).
+inline constexpr std::size_t most_group = 1 << 20;
+
 /// The half of a block that a linear belongs to, as dropped_key names it. @param linear  among block_linears
 inline std::string half_name(std::size_t layer, std::size_t linear) {
   return "blk." + std::to_string(layer) + (linear < 4 ? ".attn" : ".ffn");

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cmath>
 #include <deque>
 #include <llama/flat_model.hpp>
 #include <llama/load.hpp>
@@ -26,6 +27,15 @@ std::vector<quern::bf16> as_bf16(std::span<const float> values) {
 
 }  // namespace
 
+result<void> check_finite(const std::string& path, const tensor& t, std::span<const float> values) {
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (!std::isfinite(values[i]))
+      return io_error("llama::save: '", path, "' is not written: tensor '", t.name, "' row ", i / t.cols,
+                      " column ", i % t.cols,
+                      " is infinite or not a number; the training diverged: lower its rate");
+  return {};
+}
+
 result<void> save_bf16(const std::string& path, const config& c, std::span<const float> weights,
                        const notes& extra) {
   const parameters layout(c);
@@ -37,6 +47,10 @@ result<void> save_bf16(const std::string& path, const config& c, std::span<const
   describe(c, out);
   for (const auto& [name, text] : extra) out.metadata(name, text);
   for (const tensor& t : layout.tensors()) {
+    std::vector<float> stored;  // a large float can be an infinite bf16
+    for (std::size_t i = t.offset; i < t.offset + t.size(); ++i)
+      stored.push_back(quern::to_float(rounded[i]));
+    if (auto ok = check_finite(path, t, stored); !ok) return ok;
     auto shape = t.rows == 1 ? std::vector<std::size_t>{t.cols} : std::vector<std::size_t>{t.rows, t.cols};
     out.add(t.name, quern::dtype::bf16, std::move(shape),
             std::as_bytes(std::span<const quern::bf16>(rounded).subspan(t.offset, t.size())));
@@ -54,7 +68,9 @@ result<void> save(const std::string& path, const model& m, const tokenizer& word
   // What write() reads must stay until then; deques never move their elements.
   std::deque<std::vector<float>> floats;
   std::deque<std::vector<quern::bf16>> halves;
+  result<void> finite;
   const auto dense = [&](const tensor& t, std::vector<float> values) {
+    if (finite) finite = check_finite(path, t, values);
     auto shape = t.rows == 1 ? std::vector<std::size_t>{t.cols} : std::vector<std::size_t>{t.rows, t.cols};
     if (auto rounded = as_bf16(values); !rounded.empty()) {
       halves.push_back(std::move(rounded));
@@ -101,6 +117,7 @@ result<void> save(const std::string& path, const model& m, const tokenizer& word
   if (group != 0) out.metadata(group_key, std::to_string(group));
   dense(layout.output_norm(), m.output_norm);
   if (!m.shape.tied) matrix(layout.head(), m.head);
+  if (!finite) return finite;
   return out.write(path);
 }
 

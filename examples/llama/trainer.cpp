@@ -80,9 +80,11 @@ quern::result<void> trainer::save(const std::string& path) const {
   describe(config_, out);
   begin_run(out, fingerprint(), step_, random_);
   for (const auto& [prefix, values] : {std::pair{"", &weights_}, {"adamw.m.", &m_}, {"adamw.v.", &v_}})
-    for (const tensor& t : layout_.tensors())
-      out.add(prefix + t.name, quern::dtype::f32, {t.rows, t.cols},
-              std::as_bytes(std::span<const float>(*values).subspan(t.offset, t.size())));
+    for (const tensor& t : layout_.tensors()) {
+      const auto mine = std::span<const float>(*values).subspan(t.offset, t.size());
+      if (auto ok = check_finite(path, t, mine); !ok) return ok;
+      out.add(prefix + t.name, quern::dtype::f32, {t.rows, t.cols}, std::as_bytes(mine));
+    }
   return out.write(path);
 }
 

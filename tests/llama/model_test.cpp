@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <llama/load.hpp>
@@ -264,10 +265,59 @@ TEST_CASE("files that are not a whole model") {
     out.write(path).value();
     CHECK(has(message(), "general.architecture"));
   }
-  auto bad = weights;
-  bad[layout.block(1, llama::slot::attn_v).offset + 50] = std::numeric_limits<float>::infinity();
-  llama::save_bf16(path, c, bad, {}).value();
+  // Nothing here writes an infinity; one that is in a file is found.
+  llama::save_bf16(path, c, weights, {}).value();
+  std::string bytes = bytes_of(path);
+  const std::size_t value =
+      quern::safetensors_file::open(path).value().find("blk.1.attn_v.weight")->offset + 50 * 2;
+  bytes[value] = '\x80', bytes[value + 1] = '\x7f';  // infinity as bf16
+  std::ofstream(path, std::ios::binary) << bytes;
   CHECK(has(message(), "'blk.1.attn_v.weight'): row 1 column 2 is infinite"));
+}
+
+TEST_CASE("values that are not finite are not written") {
+  const auto c = small(true);
+  const scratch_folder folder;
+  const std::string path = folder.file("m.safetensors");
+  const llama::parameters layout(c);
+  const std::size_t at = layout.block(1, llama::slot::attn_v).offset + 50;
+  quern::thread_pool pool(1);
+  llama::save_bf16(path, c, random_weights(c), {}).value();
+  const llama::model good = llama::load(path, pool).value();
+  std::filesystem::remove(path);
+  for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity(),
+                            std::numeric_limits<float>::max()}) {  // which bf16 rounds to infinity
+    auto weights = random_weights(c);
+    weights[at] = wrong;
+    const auto flat = llama::save_bf16(path, c, weights, {});
+    REQUIRE_FALSE(flat);
+    CHECK(std::string(flat.error().what()).find("'blk.1.attn_v.weight' row 1 column 2") != std::string::npos);
+    if (std::isfinite(wrong)) continue;  // save() writes it as fp32
+    llama::model m = good;
+    std::vector<float> values(24 * 48, 1.0f);
+    values[50] = wrong;
+    m.blocks[1].attn_v = llama::dense_linear(std::move(values), 24, 48);
+    const auto whole = llama::save(path, m, llama::tokenizer::bytes(), {});
+    REQUIRE_FALSE(whole);
+    CHECK(std::string(whole.error().what()).find("'blk.1.attn_v.weight' row 1 column 2") !=
+          std::string::npos);
+    m = good;
+    m.blocks[0].ffn_norm[3] = wrong;
+    CHECK_FALSE(llama::save(path, m, llama::tokenizer::bytes(), {}));
+  }
+  CHECK_FALSE(std::filesystem::exists(path));
+}
+
+TEST_CASE("a tokenizer must make the ids that the model has") {
+  const auto c = small(true);  // 50 ids
+  const scratch_folder folder;
+  const std::string path = folder.file("m.safetensors");
+  llama::save_bf16(path, c, random_weights(c), {{"tokenizer", "bytes"}}).value();
+  const auto words = llama::load_tokenizer(path);
+  REQUIRE_FALSE(words);
+  CHECK(std::string(words.error().what())
+            .find("m.safetensors' has a tokenizer of 256 tokens and an embedding of 50") !=
+        std::string::npos);
 }
 
 TEST_CASE("sampling") {

@@ -10,6 +10,8 @@
 #include <llama/tiny_model.hpp>
 #include <string>
 
+#include "scratch_folder.hpp"
+
 namespace {
 
 using namespace llama;
@@ -69,6 +71,14 @@ TEST_CASE("a dropped half adds nothing, survives a file, and is dropped whole or
   CHECK(again.blocks[1].has_ffn());
   CHECK_FALSE(again.blocks[2].has_ffn());
   CHECK(logits_of(again) == logits_of(cut));
+  // Names that are no half of a block say that the file is not understood.
+  std::string bytes = bytes_of(path);
+  for (const char* other : {"blk.9.attn", "blk.1.attx", "blk.01.att"}) {
+    std::string changed = bytes;
+    changed.replace(changed.find("blk.1.attn blk"), 10, other);
+    std::ofstream(path, std::ios::binary) << changed;
+    CHECK(message(load(path, pool)).find(std::string("'") + other + "' is no half") != std::string::npos);
+  }
   std::filesystem::remove(path);
 
   cut.blocks[0].attn_k = linear();

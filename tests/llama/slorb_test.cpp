@@ -108,6 +108,13 @@ TEST_CASE("damaged side weights are refused with their name") {
   CHECK_FALSE(loaded("\"quern.slorb.group\":\"8\"", "\"quern.slorb.group\":\"7\""));
   CHECK_FALSE(loaded("\"quern.slorb.group\":\"8\"", "\"quern.slorb.group\":\"x\""));
   CHECK_FALSE(loaded("\"quern.slorb.group\":\"8\"", "\"quern.slorb.group\":\"0\""));
+  // A group that no matrix has: sums of it and of a size wrap.
+  llama::save(folder.file("huge"), llama::model_of(shape, dense_weights()), words(),
+              {{"quern.slorb.group", "18446744073709551615"}})
+      .value();
+  const auto huge = llama::load(folder.file("huge"), pool);
+  REQUIRE_FALSE(huge);
+  CHECK(std::string(huge.error().what()).find("no number of inputs 1..1048576") != std::string::npos);
 }
 
 TEST_CASE("every 2:4 format of the programs keeps the masks that training found, rounded either way") {

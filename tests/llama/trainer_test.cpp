@@ -135,3 +135,18 @@ TEST_CASE("impossible runs are refused") {
   for (int i = 0; i < 5 && !refused; ++i) refused = !wild.step(pool);
   CHECK(refused);
 }
+
+TEST_CASE("weights that the last step made infinite are not written") {
+  auto o = options;
+  o.peak_rate = o.floor_rate = 1e30f;
+  o.warmup = 0;
+  o.adamw.weight_decay = 1e30f;
+  llama::trainer wild(shape, o, texts());
+  quern::thread_pool pool(1);
+  wild.step(pool).value();  // its loss is that of the weights before
+  const scratch_folder folder;
+  const auto saved = wild.save(folder.file("state"));
+  REQUIRE_FALSE(saved);
+  CHECK(std::string(saved.error().what()).find("tensor 'token_embd.weight'") != std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(folder.file("state")));
+}
