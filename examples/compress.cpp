@@ -6,12 +6,12 @@
 // With --bqpo every block is trained after it is compressed, with --e2e N all scales end to end (GQSA); such runs can
 // be interrupted (Ctrl-C) and continued with --checkpoint and --resume.
 #include <csignal>
-#include <filesystem>
 #include <llama/cli.hpp>
 #include <llama/compress_head.hpp>
 #include <llama/compress_model.hpp>
 #include <llama/load.hpp>
 #include <llama/order_model.hpp>
+#include <llama/text_ids.hpp>
 #include <llama/training_cli.hpp>
 #include <map>
 #include <optional>
@@ -34,6 +34,7 @@ void add_options(CLI::App& app, settings& s) {
   const auto choice = [&](const char* flag, auto& value, auto names, const char* what) {
     app.add_option(flag, value, what)->transform(CLI::CheckedTransformer(names).description("NAME"));
   };
+  using llama::count, llama::finite;
   app.add_option("model", s.model, "GGUF or safetensors file");
   app.add_option("--pattern", s.pattern, "sparsity pattern, for example group<16>, nm<2,4>, dense");
   app.add_option("--quantizer", s.quantizer, "for example affine<4,16>, affine<3,16,two_level>, real<f32>");
@@ -41,7 +42,7 @@ void add_options(CLI::App& app, settings& s) {
       "--head", s.head,
       "quantizer of the head, and of the embedding where they are one; else both stay as they are");
   app.add_option("--density", o.density, "share that survives, where the pattern leaves it free")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(finite(0, 1));
   using quern::saliency;
   choice("--score", o.score,
          std::map<std::string, saliency>{{"magnitude", saliency::magnitude},
@@ -73,7 +74,7 @@ void add_options(CLI::App& app, settings& s) {
          "ahead (they may "
          "differ); given: zeros stay zeros");
   app.add_option("--refine", o.refine, "steps of masked least squares after compensation; 20 is enough")
-      ->check(CLI::NonNegativeNumber);
+      ->check(count(0, 10'000));
   using llama::reorder;
   choice("--order", s.order,
          std::map<std::string, reorder>{
@@ -81,14 +82,15 @@ void add_options(CLI::App& app, settings& s) {
          "rows and inputs that are put into an order in which the pattern loses less: none, hidden (within "
          "blocks), all (and the residual stream)");
   app.add_option("--text", s.text, "calibration text");
-  app.add_option("--windows", s.plan.windows, "calibration windows, from the start of the text");
-  app.add_option("--context", s.plan.context, "tokens of a window");
+  app.add_option("--windows", s.plan.windows, "calibration windows, from the start of the text")
+      ->check(count(1, llama::most_windows));
+  app.add_option("--context", s.plan.context, "tokens of a window")->check(count(1, llama::most_context));
   app.add_option("--sink-weight", s.plan.sink_weight,
                  "weight of the first position of a window in the Hessians; 0: 256 for models with an "
                  "attention sink there, "
                  "else 1")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--damp", s.plan.damp, "damping of the Hessians, in mean diagonals");
+      ->check(finite(0, 1e9));
+  app.add_option("--damp", s.plan.damp, "damping of the Hessians, in mean diagonals")->check(finite(0, 1e9));
   app.add_option("--keep-dense", s.plan.keep_dense,
                  "regular expression of linears to leave alone (blk.0.attn_q)");
   app.add_flag("--sequential", s.plan.sequential, "calibrate each block on the compressed blocks before it");
@@ -97,7 +99,7 @@ void add_options(CLI::App& app, settings& s) {
   llama::add_training_options(app, s.training);
   app.add_option("-o,--out", s.out, "safetensors file to write");
   app.add_option("--json", s.json, "file for what was printed");
-  app.add_option("--threads", s.threads, "0: all cores");
+  llama::add_threads(app, s.threads);
   app.add_flag("--list", s.list, "list the formats of this program and leave");
 }
 
@@ -122,7 +124,7 @@ llama::tune_report tune(settings& s, llama::model& m, std::span<const std::int32
   plan.context = s.plan.context;
   plan.tune.seed = s.training.seed + 1;
   if (!s.training.checkpoint.empty()) plan.checkpoint = s.training.checkpoint + ".e2e";
-  plan.resume = s.training.resume && std::filesystem::exists(plan.checkpoint);
+  plan.resume = s.training.resume && llama::is_there(plan.checkpoint).value();
   std::optional<llama::model> dense;
   if (plan.distill > 0) dense = llama::load(s.model, pool).value();
   llama::progress bar("e2e step", plan.tune.steps);
@@ -148,13 +150,13 @@ int compress(settings& s) {
   quern::thread_pool pool(s.threads);
   llama::model m = llama::load(s.model, pool, {.packed = true}).value();
   const llama::tokenizer words = llama::load_tokenizer(s.model).value();
-  const std::vector<std::int32_t> ids = llama::draw_windows(words.encode(llama::read_text(s.text)),
+  const std::vector<std::int32_t> ids = llama::draw_windows(llama::read_ids(s.text, words).value(),
                                                             s.plan.context, s.plan.windows, s.training.seed)
                                             .value();
   s.training.blocks.bqpo.seed = s.training.seed + 1;
   if (s.training.bqpo) s.plan.training = s.training.blocks;
   s.plan.checkpoint = s.training.checkpoint;
-  s.plan.resume = s.training.resume && std::filesystem::exists(s.plan.checkpoint);
+  s.plan.resume = s.training.resume && llama::is_there(s.plan.checkpoint).value();
 
   const llama::order_report ordered = [&] {
     std::optional<llama::progress> bar;

@@ -10,6 +10,7 @@
 #include <llama/load.hpp>
 #include <llama/method_models.hpp>
 #include <llama/svg.hpp>
+#include <llama/text_ids.hpp>
 
 namespace {
 
@@ -97,7 +98,7 @@ row measure(const entry& e, const settings& s, const std::vector<std::int32_t>& 
   llama::generate_options options;
   options.tokens = s.tokens;
   const auto g = llama::generate(stored, std::span(held_out).first(32), options, pool);
-  r.decode = g.decoded == 0 ? 0 : static_cast<double>(g.decoded) / g.decode_seconds;
+  r.decode = llama::rate_of(static_cast<double>(g.decoded), g.decode_seconds);
   r.seconds = watch.seconds();
   return r;
 }
@@ -106,9 +107,9 @@ int demo(settings& s) {
   quern::thread_pool pool(s.threads);
   std::filesystem::create_directories(s.out);
   const llama::tokenizer words = llama::tokenizer::bytes();
-  const auto held_out = words.encode(llama::read_text(s.data + "/held_out.txt"));
+  const auto held_out = llama::read_ids(s.data + "/held_out.txt", words).value();
   s.inputs.source = s.data + "/quern-kjv-3m.safetensors";
-  s.inputs.text = words.encode(llama::read_text(s.data + "/calibration.txt"));
+  s.inputs.text = llama::read_ids(s.data + "/calibration.txt", words).value();
   s.inputs.folder = s.out + "/levels";
   std::printf("%-26s %-24s %8s %9s %9s %10s %10s %9s %8s\n", "", "quantizer", "bits/w", "nats/byte",
               "perplexity", "linears B", "file B", "tokens/s", "seconds");
@@ -150,19 +151,21 @@ int main(int argc, char** argv) {
       "Compresses the embedded model to several formats and by several methods, stores each in a file and "
       "runs "
       "it from there.");
+  using llama::count;
   app.add_option("--data", s.data, "folder of the model and its texts");
   app.add_option("--out", s.out, "folder for models, figures and demo.json");
-  app.add_option("--windows", s.windows, "windows of 512 bytes to measure on; 0: the whole held-out text");
-  app.add_option("--calibration", s.inputs.windows, "calibration windows of 512 bytes")
-      ->check(CLI::Range(2, 512));
+  app.add_option("--windows", s.windows, "windows of 512 bytes to measure on; 0: the whole held-out text")
+      ->check(count(0, llama::most_windows));
+  app.add_option("--calibration", s.inputs.windows, "calibration windows of 512 bytes")->check(count(2, 512));
   app.add_option("--epochs", s.inputs.epochs, "GQSA's first stage: passes of training a block")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--e2e", s.inputs.tune_steps, "GQSA's second stage: steps")->check(CLI::PositiveNumber);
-  app.add_option("--steps", s.inputs.steps, "AST: steps of retraining")->check(CLI::PositiveNumber);
+      ->check(count(1, 1000));
+  app.add_option("--e2e", s.inputs.tune_steps, "GQSA's second stage: steps")
+      ->check(count(1, llama::most_steps));
+  app.add_option("--steps", s.inputs.steps, "AST: steps of retraining")->check(count(1, llama::most_steps));
   app.add_option("--generations", s.inputs.generations, "EvoPress: generations of 16 candidates")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--tokens", s.tokens, "tokens to generate for the speed")->check(CLI::Range(1, 400));
-  app.add_option("--threads", s.threads, "0: all cores");
+      ->check(count(1, 1'000'000));
+  app.add_option("--tokens", s.tokens, "tokens to generate for the speed")->check(count(1, 400));
+  llama::add_threads(app, s.threads);
   app.add_option("--json", s.json, "file for the table; default demo.json in --out");
   return llama::run(app, argc, argv, [&] { return demo(s); });
 }

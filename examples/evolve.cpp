@@ -11,6 +11,7 @@
 #include <llama/evolve_task.hpp>
 #include <llama/load.hpp>
 #include <llama/search_text.hpp>
+#include <llama/text_ids.hpp>
 #include <optional>
 #include <quern/search/share.hpp>
 #if defined(QUERN_EVOLVE_MPI)
@@ -51,13 +52,16 @@ std::vector<llama::rival> rivals_of(const llama::evolve_settings& s, const llama
 struct spent {
   llama::runner_counts before, after;
   double seconds;
-  double rate() const { return static_cast<double>(after.candidates - before.candidates) / seconds; }
+  // All 0 where a search was resumed that had come to its end.
+  double rate() const {
+    return llama::rate_of(static_cast<double>(after.candidates - before.candidates), seconds);
+  }
   double in_linears() const {
-    return (after.linear_seconds - before.linear_seconds) / (after.seconds - before.seconds);
+    return llama::rate_of(after.linear_seconds - before.linear_seconds, after.seconds - before.seconds);
   }
   double of_halves() const {
-    return static_cast<double>(after.halves - before.halves) /
-           static_cast<double>(after.halves_whole - before.halves_whole);
+    return llama::rate_of(static_cast<double>(after.halves - before.halves),
+                          static_cast<double>(after.halves_whole - before.halves_whole));
   }
 };
 
@@ -67,28 +71,33 @@ int search(const llama::evolve_settings& s, Communicator& others) {
   quern::thread_pool pool(s.threads);
   const llama::model m = llama::load(s.model, pool, {.packed = s.packed}).value();
   const llama::tokenizer words = llama::load_tokenizer(s.model).value();
-  const std::vector<std::int32_t> ids = words.encode(llama::read_text(s.text));
+  const std::vector<std::int32_t> ids = llama::read_ids(s.text, words).value();
   quern::require(!s.resume || !s.checkpoint.empty(), "evolve: --resume needs --checkpoint");
 
   if (talk && s.task != "depth")
     std::fprintf(stderr, "levels in '%s': %.1f MB\n", s.db.c_str(),
                  static_cast<double>(llama::predicted_database(s, m)) / 1e6);
   llama::prepared_search p;
-  {
+  bool stopped = false;
+  try {
     std::optional<llama::progress> bar;
     p = llama::prepare_search(
         s, m, ids,
         [&](std::size_t done, std::size_t all) {
           if (talk && !bar) bar.emplace("level", all);
           if (talk) bar->at(done);
-          return interrupted == 0;
+          return !(stopped = interrupted != 0);
         },
         pool);
+  } catch (const quern::error& e) {
+    if (!stopped) throw;
+    if (talk) std::fprintf(stderr, "evolve: interrupted; %s\n", e.what());
+    return 1;
   }
   const llama::search_task& task = p.task;
   std::vector<llama::genome> parents = task.start;
   if (!s.begin.empty()) {
-    auto begin = llama::from_text(task, llama::read_text(s.begin), m.shape.layers);
+    auto begin = llama::from_text(task, llama::read_text(s.begin).value(), m.shape.layers);
     quern::require(begin.has_value(), "evolve: '", s.begin, "': ", begin ? "" : begin.error().what());
     parents = {std::move(*begin)};
   }
@@ -107,7 +116,7 @@ int search(const llama::evolve_settings& s, Communicator& others) {
     return fitness;
   };
   std::vector<std::int32_t> held;
-  if (!s.held_out.empty()) held = words.encode(llama::read_text(s.held_out));
+  if (!s.held_out.empty()) held = llama::read_ids(s.held_out, words).value();
   llama::evolve_report report(s, m, task, words, std::move(held));
   const auto say = [&](const std::string& name, const llama::genome* g, double fitness) {
     if (talk) report.add(name, g, fitness, pool);
@@ -154,7 +163,10 @@ int search(const llama::evolve_settings& s, Communicator& others) {
   };
   const bool finished = quern::evolve(task.space, o, state, evaluate, live).value();
   if (!finished) {
-    if (talk) std::fprintf(stderr, "evolve: interrupted; --resume goes on from --checkpoint\n");
+    if (talk)
+      std::fprintf(stderr, "evolve: interrupted; %s\n",
+                   s.checkpoint.empty() ? "nothing but the levels is kept without --checkpoint"
+                                        : "continue with --resume");
     return 1;
   }
   cost.after = run.counts(), cost.seconds = watch.seconds();

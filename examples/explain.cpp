@@ -3,7 +3,6 @@
 //   explain --pattern "group<16>" --quantizer "affine<4,16>" --shape 4096x4096 --density 0.5
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <llama/catalogue.hpp>
 #include <llama/cli.hpp>
 #include <llama/formats.hpp>
@@ -97,9 +96,6 @@ int explain(const settings& s) {
   using nlohmann::ordered_json;
   const llama::format_facts f = llama::find_facts(s.pattern, s.quantizer).value();
   const extent e = parse_shape(s.shape);
-  quern::require(s.density >= 0 && s.density <= 1, "explain: --density must be 0..1");
-  quern::require(std::isfinite(s.bandwidth) && s.bandwidth >= 0,
-                 "explain: --bandwidth must be positive GB/s; without it, it is measured");
   if (f.why_not != nullptr)
     quern::raise(quern::shape_error("explain: ", f.pattern, " with ", f.quantizer, " is impossible. ",
                                     f.why_not, ", for instance ",
@@ -198,8 +194,10 @@ int main(int argc, char** argv) {
                  "for example dense, group<16>, group_nm<2,4,16>, bsr<16,32>, nm<2,4>");
   app.add_option("--quantizer", s.quantizer, "for example affine<4,16>, affine<4,16,two_level>, real<f32>");
   app.add_option("--shape", s.shape, "ROWSxCOLS of the weights");
-  app.add_option("--density", s.density, "share that survives, where the pattern leaves it free");
-  app.add_option("--bandwidth", s.bandwidth, "GB/s of memory; 0: measure one thread");
+  app.add_option("--density", s.density, "share that survives, where the pattern leaves it free")
+      ->check(llama::finite(0, 1));
+  app.add_option("--bandwidth", s.bandwidth, "GB/s of memory; 0: measure one thread")
+      ->check(llama::finite(0, 1e6));
   app.add_flag("--list", s.list, "list the formats that the programs are compiled for");
   app.add_option("--json", s.json, "file for the figures");
   return llama::run(app, argc, argv, [&] { return s.list ? list_formats(s) : explain(s); });

@@ -5,6 +5,7 @@
 #include <llama/cli.hpp>
 #include <llama/evaluate.hpp>
 #include <llama/load.hpp>
+#include <llama/text_ids.hpp>
 
 int main(int argc, char** argv) {
   std::string path, text, json;
@@ -16,23 +17,25 @@ int main(int argc, char** argv) {
       "window, whose tokens have at least half a window before them.");
   app.add_option("MODEL", path, "GGUF or safetensors file")->required();
   app.add_option("--text", text, "text to score; read whole, tokenized once")->required();
-  app.add_option("--context", options.context, "tokens of a window")->check(CLI::PositiveNumber);
-  app.add_option("--windows", options.windows, "windows from the start of the text; 0: all");
+  app.add_option("--context", options.context, "tokens of a window")
+      ->check(llama::count(2, llama::most_context));
+  app.add_option("--windows", options.windows, "windows from the start of the text; 0: all")
+      ->check(llama::count(0, llama::most_windows));
   app.add_flag("--packed", load.packed, "keep the codes of a GGUF file instead of making fp32 of them");
   llama::add_activations(app, load.activations);
   llama::add_mapped(app, load.copied);
-  app.add_option("--threads", threads, "0: all cores");
+  llama::add_threads(app, threads);
   app.add_option("--json", json, "file for the figures");
   return llama::run(app, argc, argv, [&] {
     quern::thread_pool pool(threads);
     const llama::model m = llama::load(path, pool, load).value();
     const auto words = llama::load_tokenizer(path).value();
-    const auto ids = words.encode(llama::read_text(text));
+    const auto ids = llama::read_ids(text, words).value();
     llama::stopwatch watch;
     llama::progress bar("window", options.windows != 0 ? options.windows : ids.size() / options.context);
     const auto r = llama::evaluate(m, ids, options, pool, [&](std::size_t n) { bar.at(n); }).value();
     const std::size_t windows = r.window_nll.size();
-    const double rate = static_cast<double>(windows * options.context) / watch.seconds();
+    const double rate = llama::rate_of(static_cast<double>(windows * options.context), watch.seconds());
     double spread = 0;  // standard error of the mean over windows
     for (const double w : r.window_nll) spread += (w - r.nll) * (w - r.nll);
     if (windows > 1)

@@ -8,8 +8,10 @@
 #include <csignal>
 #include <llama/cli.hpp>
 #include <llama/load.hpp>
+#include <llama/model_file.hpp>
 #include <llama/retrain_ends.hpp>
 #include <llama/retrain_run.hpp>
+#include <llama/text_ids.hpp>
 #include <map>
 #include <memory>
 
@@ -32,65 +34,73 @@ struct settings {
 
 void add_options(CLI::App& app, settings& s) {
   llama::retrain_options& o = s.options;
-  const CLI::Validator positive = CLI::PositiveNumber;
+  using llama::count, llama::finite;
+  const CLI::Validator rate = finite(llama::least_rate, llama::most_rate);
+  const CLI::Validator rate_or_none = finite(0, llama::most_rate), steps = count(1, llama::most_steps);
+  const CLI::Validator windows_or_all = count(0, llama::most_windows);
   const auto one_of = [](std::vector<std::string> names) { return CLI::IsMember(std::move(names)); };
   app.add_option("MODEL", s.model, "GGUF or safetensors file")->required();
   app.add_option("--text", s.texts, "text to learn from; may be given more than once")->required();
   app.add_option("--held-out", s.held_out, "text to measure on, never to learn from")->required();
   app.add_option("--pattern", s.pattern, "sparsity of the linears, for example nm<2,4>, group_nm<2,4,16>");
   app.add_option("--density", o.rule.density, "share that survives, where the pattern leaves it free")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(finite(0, 1));
   app.add_option("--start", s.start, "weights to begin with: magnitude, wanda, sparsegpt")
       ->transform(CLI::CheckedTransformer(
           std::map<std::string, llama::one_shot>{{"magnitude", llama::one_shot::magnitude},
                                                  {"wanda", llama::one_shot::wanda},
                                                  {"sparsegpt", llama::one_shot::sparsegpt}}));
   app.add_option("--calibration", s.calibration, "windows of the text that wanda and sparsegpt see")
-      ->check(positive);
+      ->check(count(1, llama::most_windows));
   app.add_option(
          "--variant", s.variant,
          "annealed (AST), static (SR-STE), none (STE without decay), fixed, gradual, iterative, cast, dense")
       ->check(one_of({"annealed", "static", "none", "fixed", "gradual", "iterative", "cast", "dense"}));
-  app.add_option("--lambda", s.lambda, "decay of masked weights (its final value, where it is annealed)");
+  app.add_option("--lambda", s.lambda, "decay of masked weights (its final value, where it is annealed)")
+      ->check(rate_or_none);
   app.add_option("--ramp", s.ramp, "share of the steps over which an annealed decay rises")
-      ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--update", o.update_every, "steps between masks")->check(positive);
-  app.add_option("--rounds", o.rounds, "of iterative pruning")->check(positive);
+      ->check(finite(0, 1));
+  app.add_option("--update", o.update_every, "steps between masks")->check(steps);
+  app.add_option("--rounds", o.rounds, "of iterative pruning")->check(count(1, 1000));
   app.add_option("--loss", s.loss, "ce, kl, reverse_kl, squarehead, tinybert (the last two beside ce)")
       ->check(one_of({"ce", "kl", "reverse_kl", "squarehead", "tinybert"}));
   app.add_option("--kl-weight", o.loss.weight, "of the divergence, beside cross-entropy")
-      ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--temperature", o.loss.temperature)->check(positive);
-  app.add_option("--hidden-weight", o.hidden_weight, "of a loss on hidden states")->check(positive);
+      ->check(finite(0, 1));
+  app.add_option("--temperature", o.loss.temperature)->check(finite(0.001, 1000));
+  app.add_option("--hidden-weight", o.hidden_weight, "of a loss on hidden states")->check(rate);
   app.add_option("--teacher", s.teacher, "model to learn from; the model itself where none is named");
-  auto* const top = app.add_option("--top-k", o.top_k, "keep only the teacher's likeliest classes; 0: all");
+  auto* const top = app.add_option("--top-k", o.top_k, "keep only the teacher's likeliest classes; 0: all")
+                        ->check(count(0, 1 << 20));
   app.add_option("--teacher-cache", s.cache, "file of those, made where it is absent")->needs(top);
-  app.add_option("--slorb", o.slorb, "inputs per group of side weights; 0: none");
+  app.add_option("--slorb", o.slorb, "inputs per group of side weights; 0: none")
+      ->check(count(0, llama::most_group));
   app.add_flag("--train-projection", o.train_projection, "train SLoRB's projection, too");
   app.add_option("--side-format", s.side_format, "quantizer of side weights in the file");
-  app.add_option("--steps", o.run.steps)->check(positive);
-  app.add_option("--batch", o.run.batch, "sequences per step, over all lanes in turn")->check(positive);
-  app.add_option("--lanes", o.run.lanes, "gradient buffers; the result depends on it")->check(positive);
-  app.add_option("--context", s.context, "tokens of a sequence")->check(positive);
-  app.add_option("--rate", o.run.peak_rate, "peak learning rate")->check(positive);
-  app.add_option("--floor", o.run.floor_rate, "learning rate of the last step");
-  app.add_option("--warmup", o.run.warmup, "steps to reach the peak");
-  app.add_option("--beta2", o.run.adamw.beta2)->check(CLI::Range(0.0, 0.999999));
-  app.add_option("--decay", o.run.adamw.weight_decay, "weight decay of matrices");
-  app.add_option("--clip", o.run.clip, "largest norm of the gradient")->check(positive);
-  app.add_option("--seed", o.run.seed);
-  app.add_option("--every", s.files.every, "steps between held-out measurements")->check(positive);
-  app.add_option("--windows", s.files.windows, "held-out windows of those; 0: all");
-  app.add_option("--final-windows", s.files.final_windows, "held-out windows of the last one; 0: all");
+  app.add_option("--steps", o.run.steps)->check(steps);
+  app.add_option("--batch", o.run.batch, "sequences per step, over all lanes in turn")
+      ->check(count(1, llama::most_sequences));
+  app.add_option("--lanes", o.run.lanes, "gradient buffers; the result depends on it")->check(count(1, 1024));
+  app.add_option("--context", s.context, "tokens of a sequence")->check(count(1, llama::most_context));
+  app.add_option("--rate", o.run.peak_rate, "peak learning rate")->check(rate);
+  app.add_option("--floor", o.run.floor_rate, "learning rate of the last step")->check(rate_or_none);
+  app.add_option("--warmup", o.run.warmup, "steps to reach the peak")->check(count(0, llama::most_steps));
+  app.add_option("--beta2", o.run.adamw.beta2)->check(finite(0, 0.999999));
+  app.add_option("--decay", o.run.adamw.weight_decay, "weight decay of matrices")->check(rate_or_none);
+  app.add_option("--clip", o.run.clip, "largest norm of the gradient")->check(rate);
+  app.add_option("--seed", o.run.seed)->check(llama::any_seed());
+  app.add_option("--every", s.files.every, "steps between held-out measurements")->check(steps);
+  app.add_option("--windows", s.files.windows, "held-out windows of those; 0: all")->check(windows_or_all);
+  app.add_option("--final-windows", s.files.final_windows, "held-out windows of the last one; 0: all")
+      ->check(windows_or_all);
   auto* const checkpoint = app.add_option("--checkpoint", s.files.checkpoint, "state of the run");
-  app.add_option("--save-every", s.files.save_every, "steps between checkpoints")->check(positive);
+  app.add_option("--save-every", s.files.save_every, "steps between checkpoints")->check(steps);
   app.add_flag("--resume", s.resume, "continue from --checkpoint")->needs(checkpoint);
   app.add_option("--log", s.files.log, "file for the steps, one JSON object a line");
   app.add_option("--svg", s.files.svg, "charts of losses and flip rates: NAME.loss.svg, NAME.flips.svg");
   app.add_option("-o,--output", s.out, "the model after the last step");
   app.add_option("--best", s.files.best, "the model with the lowest held-out loss");
   app.add_option("--json", s.json, "file for the figures");
-  app.add_option("--threads", s.threads, "0: all cores");
+  llama::add_threads(app, s.threads);
 }
 
 /// What --variant and --loss stand for.
@@ -162,14 +172,17 @@ int retrain(settings& s) {
   quern::thread_pool pool(s.threads);
   const llama::tokenizer words = llama::load_tokenizer(s.model).value();
   std::vector<llama::training_text> texts;
-  for (const auto& path : s.texts) texts.push_back({words.encode(llama::read_text(path))});
-  const std::vector<std::int32_t> held = words.encode(llama::read_text(s.held_out));
+  for (const auto& path : s.texts) texts.push_back({llama::read_ids(path, words).value()});
+  const std::vector<std::int32_t> held = llama::read_ids(s.held_out, words).value();
 
   // What training does not need is let go of: with a large model every copy of the weights counts.
   auto original = std::make_unique<llama::model>(llama::load(s.model, pool).value());
   const llama::config whole = original->shape;
   quern::require(s.context <= whole.context, "retrain: --context is ", s.context, "; this model takes up to ",
                  whole.context);
+  // Here and not where threads do it, out of which nothing can be thrown.
+  quern::require(o.top_k <= whole.vocab, "retrain: --top-k is ", o.top_k, "; the vocabulary has ",
+                 whole.vocab);
   llama::config shape = whole;
   shape.context = s.context;
   const llama::aligned<float> dense = llama::flatten(*original);
@@ -187,14 +200,19 @@ int retrain(settings& s) {
   quern::top_logits cached;
   if (!s.cache.empty() && from.teacher) {
     llama::progress bar("teacher step", o.run.steps);
+    bool stopped = false;
     const auto shown = [&](std::uint64_t n) {
       bar.at(n);
-      return !stop();
+      return !(stopped = stop());
     };
-    cached = llama::cached_teacher(s.cache, *from.teacher, texts,
-                                   {o.run.seed, o.run.steps, o.run.batch, s.context}, o.top_k,
-                                   o.loss.temperature, pool, shown)
-                 .value();
+    auto made = llama::cached_teacher(s.cache, *from.teacher, texts,
+                                      {o.run.seed, o.run.steps, o.run.batch, s.context}, o.top_k,
+                                      o.loss.temperature, pool, shown);
+    if (stopped) {
+      std::fprintf(stderr, "retrain: %s\n", made.error().what());
+      return 1;
+    }
+    cached = std::move(made.value());
     from.cached = &cached;
   }
   llama::retrainer r(shape, o, std::move(texts), from);

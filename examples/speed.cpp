@@ -82,7 +82,7 @@ int speed(const settings& s) {
         for (const double t : seconds)
           std::printf("%s threads %zu prompt %zu tokens %zu weights %zu bytes: %.3f ms, %.1f tokens/s\n",
                       name.c_str(), threads, prompt, tokens, m.bytes(), 1e3 * t,
-                      static_cast<double>(prompt + tokens) / t);
+                      llama::rate_of(static_cast<double>(prompt + tokens), t));
         std::fflush(stdout);
         rows.push_back({{"name", name},
                         {"activations", llama::name_of(s.load.activations)},
@@ -129,10 +129,12 @@ int main(int argc, char** argv) {
       "pattern and quantizer to pack the blocks in; half of the weights go where the pattern leaves "
       "that free, chosen by lot. May be repeated");
   app.add_flag("!--only-formats", s.as_is, "leave out the model as it is");
-  app.add_option("--prompt", s.prompt, "tokens of the prompt; 0: none");
-  app.add_option("-n,--tokens", s.tokens, "single tokens; 0: none");
-  app.add_option("--repeat", s.repeat, "runs of each")->check(CLI::PositiveNumber);
-  app.add_option("--threads", s.threads, "one or more numbers of threads");
+  app.add_option("--prompt", s.prompt, "tokens of the prompt; 0: none")
+      ->check(llama::count(0, llama::most_context));
+  app.add_option("-n,--tokens", s.tokens, "single tokens; 0: none")
+      ->check(llama::count(0, llama::most_context));
+  app.add_option("--repeat", s.repeat, "runs of each")->check(llama::count(1, 1 << 20));
+  app.add_option("--threads", s.threads, "one or more numbers of threads")->check(llama::thread_count());
   llama::add_activations(app, s.load.activations);
   llama::add_mapped(app, s.load.copied);
   app.add_option("--json", s.json, "file for the times");

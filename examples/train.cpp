@@ -2,33 +2,17 @@
 // Trains the embedded model from texts, byte by byte, and writes it as bf16 safetensors:
 //   train --text kjv.txt --text jargon.txt --held-out held_out.txt --steps 3000 -o model.safetensors
 // With --checkpoint it can be interrupted (Ctrl-C) and continued with --resume, bit for bit.
-#include <CLI/CLI.hpp>
-#include <chrono>
 #include <csignal>
-#include <cstdio>
-#include <fstream>
-#include <iterator>
+#include <llama/cli.hpp>
 #include <llama/load.hpp>
+#include <llama/text_ids.hpp>
 #include <llama/trainer.hpp>
-#include <nlohmann/json.hpp>
 #include <quern/core/half.hpp>
 #include <quern/metric/perplexity.hpp>
 
 namespace {
 
 volatile std::sig_atomic_t interrupted = 0;
-
-using seconds = std::chrono::duration<double>;
-using clock_type = std::chrono::steady_clock;
-
-quern::result<std::vector<std::int32_t>> read_bytes(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return quern::io_error("train: '", path, "' cannot be opened; check the name");
-  std::vector<std::int32_t> ids;
-  for (auto it = std::istreambuf_iterator<char>(in); it != std::istreambuf_iterator<char>(); ++it)
-    ids.push_back(static_cast<unsigned char>(*it));
-  return ids;
-}
 
 /// Mean nats per byte of windows of the model's context.
 double held_out_loss(const llama::config& c, std::span<const float> weights,
@@ -66,10 +50,11 @@ struct settings {
 
 /// @returns 0, or 1 if it was interrupted
 int train(const settings& s) {
+  const llama::tokenizer words = llama::tokenizer::bytes();
   std::vector<llama::training_text> corpus;
-  for (const auto& path : s.texts) corpus.push_back({read_bytes(path).value()});
+  for (const auto& path : s.texts) corpus.push_back({llama::read_ids(path, words).value()});
   std::vector<std::int32_t> held;
-  if (!s.held_out.empty()) held = read_bytes(s.held_out).value();
+  if (!s.held_out.empty()) held = llama::read_ids(s.held_out, words).value();
   quern::require(held.empty() || held.size() >= s.shape.context, "train: '", s.held_out, "' has ",
                  held.size(), " bytes, fewer than one window of ", s.shape.context);
   llama::trainer trainer(s.shape, s.run, std::move(corpus));
@@ -79,7 +64,8 @@ int train(const settings& s) {
               static_cast<unsigned long long>(s.run.steps), s.run.batch * s.shape.context);
 
   nlohmann::ordered_json log = nlohmann::ordered_json::array();
-  auto mark = clock_type::now();
+  llama::stopwatch watch;
+  double measured = 0;  // seconds of measuring and saving since it was started
   double loss = 0;
   std::uint64_t since = 0;
   while (trainer.step_count() < s.run.steps && interrupted == 0) {
@@ -89,8 +75,8 @@ int train(const settings& s) {
     const std::uint64_t step = trainer.step_count();
     const bool last = step == s.run.steps;
     if (step % s.report == 0 || last) {
-      const double each = seconds(clock_type::now() - mark).count() / static_cast<double>(since);
-      const double rate = static_cast<double>(s.run.batch * s.shape.context) / each;
+      const double each = (watch.seconds() - measured) / static_cast<double>(since);
+      const double rate = llama::rate_of(static_cast<double>(s.run.batch * s.shape.context), each);
       std::printf("step %llu loss %.4f norm %.3f rate %.2e  %.0f tokens/s  %.1f min left\n",
                   static_cast<unsigned long long>(step), loss / static_cast<double>(since), r.gradient_norm,
                   static_cast<double>(r.learning_rate), rate,
@@ -98,23 +84,23 @@ int train(const settings& s) {
       log.push_back(
           {{"step", step}, {"loss", loss / static_cast<double>(since)}, {"tokens_per_second", rate}});
       std::fflush(stdout);
-      loss = 0, since = 0, mark = clock_type::now();
+      loss = 0, since = 0, measured = 0, watch = {};
     }
     if (step % s.every == 0 || last || interrupted != 0) {
-      const auto begin = clock_type::now();
+      const llama::stopwatch beside;
       if (!held.empty() && interrupted == 0) {
         const double nats = held_out_loss(s.shape, as_stored(trainer.weights()), held);
         std::printf("step %llu held-out %.4f nats per byte\n", static_cast<unsigned long long>(step), nats);
         log.push_back({{"step", step}, {"held_out_nats", nats}});
       }
       if (!s.checkpoint.empty()) trainer.save(s.checkpoint).value();
-      mark += clock_type::now() - begin;
+      measured += beside.seconds();
     }
   }
-  if (!s.json.empty()) std::ofstream(s.json) << log.dump(1) << '\n';
   if (interrupted != 0) {
     std::fprintf(stderr, "train: interrupted; %s\n",
                  s.checkpoint.empty() ? "nothing is kept without --checkpoint" : "continue with --resume");
+    llama::write_json(s.json, log);
     return 1;
   }
   char note[160];
@@ -123,6 +109,7 @@ int train(const settings& s) {
                 static_cast<unsigned long long>(s.run.seed));
   llama::save_bf16(s.out, s.shape, trainer.weights(), {{"tokenizer", "bytes"}, {"train.note", note}}).value();
   std::printf("wrote %s\n", s.out.c_str());
+  llama::write_json(s.json, log);  // last: where it cannot be written the model is there
   return 0;
 }
 
@@ -132,45 +119,39 @@ int main(int argc, char** argv) {
   settings s;
   CLI::App app("Trains a byte-level LLaMA from texts and writes it as bf16 safetensors.");
   app.option_defaults()->always_capture_default();
-  const CLI::Validator positive = CLI::PositiveNumber;
+  using llama::count, llama::finite;
+  const CLI::Validator rate = finite(llama::least_rate, llama::most_rate);
+  const CLI::Validator rate_or_none = finite(0, llama::most_rate), steps = count(1, llama::most_steps);
   app.add_option("--text", s.texts, "text to learn from; may be given more than once")->required();
   app.add_option("--held-out", s.held_out, "text to measure on, never to learn from");
   app.add_option("-o,--output", s.out, "the model to write")->required();
-  const auto* checkpoint =
+  auto* const checkpoint =
       app.add_option("--checkpoint", s.checkpoint, "state of the run, written every --every steps");
-  app.add_option("--every", s.every, "steps between checkpoints and held-out measurements")->check(positive);
-  app.add_option("--report", s.report, "steps between progress lines")->check(positive);
-  app.add_flag("--resume", s.resume, "continue from --checkpoint")
-      ->needs(const_cast<CLI::Option*>(checkpoint));
+  app.add_option("--every", s.every, "steps between checkpoints and held-out measurements")->check(steps);
+  app.add_option("--report", s.report, "steps between progress lines")->check(steps);
+  app.add_flag("--resume", s.resume, "continue from --checkpoint")->needs(checkpoint);
   app.add_option("--json", s.json, "file for the losses");
-  app.add_option("--steps", s.run.steps)->check(positive);
-  app.add_option("--batch", s.run.batch, "sequences per step")->check(positive);
-  app.add_option("--lanes", s.run.lanes, "gradient buffers; the result depends on it")->check(positive);
-  app.add_option("--rate", s.run.peak_rate, "peak learning rate")->check(positive);
-  app.add_option("--floor", s.run.floor_rate, "learning rate of the last step");
-  app.add_option("--warmup", s.run.warmup, "steps to reach the peak");
-  app.add_option("--beta2", s.run.adamw.beta2)->check(CLI::Range(0.0, 0.999999));
-  app.add_option("--decay", s.run.adamw.weight_decay, "weight decay of matrices");
-  app.add_option("--clip", s.run.clip, "largest norm of the gradient")->check(positive);
-  app.add_option("--seed", s.run.seed);
-  app.add_option("--threads", s.threads, "0: all cores");
-  app.add_option("--context", s.shape.context, "bytes of a sequence")->check(positive);
-  app.add_option("--width", s.shape.width)->check(positive);
-  app.add_option("--layers", s.shape.layers)->check(positive);
-  app.add_option("--ffn", s.shape.ffn)->check(positive);
-  app.add_option("--heads", s.shape.heads)->check(positive);
-  app.add_option("--kv-heads", s.shape.kv_heads)->check(positive);
-  app.add_option("--head-dim", s.shape.head_dim)->check(positive);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
-  std::signal(SIGINT, [](int) { interrupted = 1; });
-  try {
+  app.add_option("--steps", s.run.steps)->check(steps);
+  app.add_option("--batch", s.run.batch, "sequences per step")->check(count(1, llama::most_sequences));
+  app.add_option("--lanes", s.run.lanes, "gradient buffers; the result depends on it")->check(count(1, 1024));
+  app.add_option("--rate", s.run.peak_rate, "peak learning rate")->check(rate);
+  app.add_option("--floor", s.run.floor_rate, "learning rate of the last step")->check(rate_or_none);
+  app.add_option("--warmup", s.run.warmup, "steps to reach the peak")->check(count(0, llama::most_steps));
+  app.add_option("--beta2", s.run.adamw.beta2)->check(finite(0, 0.999999));
+  app.add_option("--decay", s.run.adamw.weight_decay, "weight decay of matrices")->check(rate_or_none);
+  app.add_option("--clip", s.run.clip, "largest norm of the gradient")->check(rate);
+  app.add_option("--seed", s.run.seed)->check(llama::any_seed());
+  llama::add_threads(app, s.threads);
+  // Sizes as llama::check takes them.
+  app.add_option("--context", s.shape.context, "bytes of a sequence")->check(count(1, llama::most_context));
+  app.add_option("--width", s.shape.width)->check(count(1, 1 << 16));
+  app.add_option("--layers", s.shape.layers)->check(count(1, 1024));
+  app.add_option("--ffn", s.shape.ffn)->check(count(1, 1 << 18));
+  app.add_option("--heads", s.shape.heads)->check(count(1, 1024));
+  app.add_option("--kv-heads", s.shape.kv_heads)->check(count(1, 1024));
+  app.add_option("--head-dim", s.shape.head_dim)->check(count(2, 1024));
+  return llama::run(app, argc, argv, [&] {
+    std::signal(SIGINT, [](int) { interrupted = 1; });
     return train(s);
-  } catch (const quern::error& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return 2;
-  }
+  });
 }

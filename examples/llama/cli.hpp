@@ -3,20 +3,20 @@
 // int main(int argc, char** argv) {
 //   CLI::App app("What it does.");
 //   app.add_option(...);
-//   return llama::run(app, argc, argv, [&] { ...; return 0; });   // 2 and one sentence on stderr for every
-//   error
+//   return llama::run(app, argc, argv, [&] { ...; return 0; });   // 2 and one sentence on stderr for every error
 // }
 
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <llama/input.hpp>
+#include <llama/option_range.hpp>
 #include <llama/text_file.hpp>
 #include <map>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <quern/core/error.hpp>
+#include <stdexcept>
 #include <string>
 #if defined(__linux__)
 #include <sys/resource.h>
@@ -24,9 +24,14 @@
 
 namespace llama {
 
-/// Exit status of every program: 0 done, 1 stopped by the user, 2 bad input. @p body returns it or throws.
+/// Exit status of every program: 0 done, 1 stopped by the user, 2 bad input. @p body returns it or throws, and nothing
+/// that it throws ends in std::terminate.
 template <class Body>
 int run(CLI::App& app, int argc, char** argv, Body&& body) {
+  const std::string path = argv[0], name = path.substr(path.rfind('/') + 1);
+  const auto no_memory = [&] {
+    std::fprintf(stderr, "%s: out of memory; use a shorter context or a smaller model\n", name.c_str());
+  };
   app.option_defaults()->always_capture_default();
   try {
     app.parse(argc, argv);
@@ -38,9 +43,18 @@ int run(CLI::App& app, int argc, char** argv, Body&& body) {
   } catch (const quern::error& e) {
     std::fprintf(stderr, "%s\n", e.what());
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "%s: out of memory; use a shorter context or a smaller model\n", argv[0]);
+    no_memory();
+  } catch (const std::length_error&) {  // a vector longer than any memory
+    no_memory();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s: %s\n", name.c_str(), e.what());
   }
   return 2;
+}
+
+/// --threads, of every program.
+inline void add_threads(CLI::App& app, std::size_t& threads) {
+  app.add_option("--threads", threads, "0: all cores")->check(thread_count());
 }
 
 /// --activations, for programs that run a model.
@@ -68,13 +82,6 @@ inline const char* name_of(activation kind) {
   return "";
 }
 
-/// A whole file as bytes. @throws io_error
-inline std::string read_text(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) quern::raise(quern::io_error("'", path, "' cannot be opened; check the name"));
-  return std::string(std::istreambuf_iterator<char>(in), {});
-}
-
 /// Writes what --json asks for, by temporary file and rename; nothing where @p path is empty. @throws
 /// io_error
 inline void write_json(const std::string& path, const nlohmann::ordered_json& value) {
@@ -93,6 +100,9 @@ class stopwatch {
   using clock = std::chrono::steady_clock;
   clock::time_point start_ = clock::now();
 };
+
+/// @p n in @p seconds, or per @p whole; 0 where that is none, as where nothing was run.
+inline double rate_of(double n, double whole) { return whole > 0 ? n / whole : 0; }
 
 /// The most memory that this process has used so far, in bytes; 0 where the system does not say.
 inline std::size_t peak_memory() {

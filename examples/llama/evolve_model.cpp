@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <iterator>
 #include <llama/evolve_model.hpp>
 #include <llama/svg.hpp>
+#include <llama/text_file.hpp>
 
 namespace llama {
 
@@ -120,10 +119,9 @@ std::string levels_svg(const search_task& task, const genome& g, const std::stri
 
 result<quern::evolve_state> read_state(const std::string& path, const quern::search_space& space,
                                        std::uint64_t mark) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return io_error("llama::read_state: '", path, "' cannot be opened; start without --resume");
-  const std::string text(std::istreambuf_iterator<char>(in), {});
-  auto state = quern::parse_state(text, space, mark);
+  const auto text = read_text(path);
+  if (!text) return io_error("llama::read_state: ", text.error().what(), ", or start without --resume");
+  auto state = quern::parse_state(*text, space, mark);
   if (!state) return io_error("llama::read_state: '", path, "': ", state.error().what());
   return state;
 }

@@ -8,6 +8,7 @@
 #include <llama/hash.hpp>
 #include <llama/level_db.hpp>
 #include <llama/packed.hpp>
+#include <llama/text_file.hpp>
 #include <optional>
 #include <quern/calib/layer_error.hpp>
 #include <quern/io/checkpoint.hpp>
@@ -227,8 +228,11 @@ result<level_db> level_db::make(const model& m, std::span<const std::int32_t> id
   std::size_t done = 0, all = 0, missing = 0;
   for (const linear_levels& l : linears) all += l.levels.size();
   const std::string common = common_mark(m, ids, plan);
-  for (std::size_t layer = 0; layer < m.shape.layers; ++layer)
-    if (!std::filesystem::exists(file_of(folder, layer))) missing = layer + 1;
+  for (std::size_t layer = 0; layer < m.shape.layers; ++layer) {
+    const auto made = is_there(file_of(folder, layer));
+    if (!made) return made.error();
+    if (!*made) missing = layer + 1;
+  }
 
   std::vector<float> stream;
   session run(m, n, pool, activation::f32);  // moments of the inputs themselves
@@ -244,7 +248,9 @@ result<level_db> level_db::make(const model& m, std::span<const std::int32_t> id
     const std::span<linear_levels> mine(linears.data() + first, end - first);
     first = end;
     const std::string path = file_of(folder, layer), mark = mark_of(m, layer, common, pool);
-    const bool write = !std::filesystem::exists(path);
+    const auto there = is_there(path);
+    if (!there) return there.error();
+    const bool write = !*there;
     block_moments moments(m.blocks[layer], n, plan.sink_weight);
     if (write)
       run.observe(

@@ -3,8 +3,8 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
-#include <filesystem>
 #include <llama/teacher.hpp>
+#include <llama/text_file.hpp>
 
 namespace llama {
 
@@ -84,6 +84,14 @@ quern::result<quern::top_logits> cached_teacher(const std::string& path, const t
                                                 quern::thread_pool& pool,
                                                 const std::function<bool(std::uint64_t)>& progress) {
   const config& c = teacher.shape;
+  if (k == 0 || k > c.vocab)
+    return quern::error("llama::cached_teacher: k is ", k, "; it must be 1..", c.vocab);
+  constexpr double most = 1e12;  // values; more is no cache, and their number has to stay inside 64 bits
+  if (const double values = static_cast<double>(plan.steps) * static_cast<double>(plan.batch) *
+                            static_cast<double>(plan.window) * static_cast<double>(k);
+      values > most)
+    return quern::error("llama::cached_teacher: the cache would hold ", values, " values; ", most,
+                        " at most: train without it");
   const std::size_t n = plan.window, rows = plan.steps * plan.batch * n;
   quern::top_logits all;
   all.rows = rows, all.classes = c.vocab, all.k = k, all.temperature = temperature;
@@ -96,7 +104,9 @@ quern::result<quern::top_logits> cached_teacher(const std::string& path, const t
                                   std::to_string(plan.seed) + " steps " + std::to_string(plan.steps) +
                                   " batch " + std::to_string(plan.batch) + " top " + std::to_string(k) +
                                   " temperature " + std::to_string(temperature);
-  if (std::filesystem::exists(path)) return read_cache(path, fingerprint, std::move(all));
+  const auto made = is_there(path);
+  if (!made) return made.error();
+  if (*made) return read_cache(path, fingerprint, std::move(all));
 
   const parameters layout(c);
   const auto weights = tensors_of(teacher.weights, layout, c.layers);

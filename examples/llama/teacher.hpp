@@ -50,7 +50,8 @@ struct batch_plan {
 /// begin at (s * batch + i) * window. Makes them with the teacher and writes them to @p path, or reads them from
 /// there. The memory is quern::top_logits::bytes of the whole run.
 /// @param progress  called with the number of steps that are done; false stops
-/// @returns io_error where the file is of another run, teacher or text; an error if progress stopped it
+/// @returns io_error where the file is of another run, teacher or text; an error if progress stopped it, if k is not
+/// 1..vocabulary, or for more than 1e12 values
 quern::result<quern::top_logits> cached_teacher(const std::string& path, const teacher_model& teacher,
                                                 const std::vector<training_text>& texts,
                                                 const batch_plan& plan, std::size_t k, float temperature,

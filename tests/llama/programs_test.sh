@@ -44,6 +44,24 @@ bad() {
   grep -Eq -- "$pattern" log.err || fail "$program $*: stderr lacks '$pattern'" "$(head -c 600 log.err)"
   [ "$(state)" = "$before" ] || fail "$program $*: files were made or changed" "$(state)"
 }
+# interrupted PATTERN TEST FILE PROGRAM ARGUMENTS..: Ctrl-C once FILE is there (-e) or has something in it (-s) gives
+# status 1 and PATTERN on stderr.
+interrupted() {
+  local pattern=$1 when=$2 file=$3 program=$4 status
+  shift 4
+  checks=$((checks + 1))
+  : >log.err
+  "$programs/$program" "$@" >log.out 2>log.err &
+  for i in $(seq 1 3000); do
+    [ "$when" "$file" ] && break
+    sleep 0.02
+  done
+  kill -INT $!
+  wait $!
+  status=$?
+  [ $status -eq 1 ] && grep -Eq -- "$pattern" log.err ||
+    fail "$program $*, interrupted: status $status instead of 1, or no '$pattern'" "$(tail -c 600 log.err)"
+}
 # is_json FILE PYTHON_CONDITION: FILE parses as d, and the condition holds.
 is_json() {
   [ -n "$python" ] || return 0
@@ -125,7 +143,84 @@ END
   bad "blk\.0\.ffn_up\.weight'\): row 1 column 1" generate nan --prompt a
 fi
 
+# A GGUF file of the same model, as it is and with one thing that makes it another model.
+if [ -n "$python" ] && [ -x "$programs/speed" ]; then
+  "$python" - <<'END'
+import json, struct
+b = open("model.safetensors", "rb").read()
+n = struct.unpack("<Q", b[:8])[0]
+header = json.loads(b[8:8 + n])
+meta = header.pop("__metadata__")
+text = lambda s: struct.pack("<Q", len(s.encode())) + s.encode()
+shown = [c for c in range(256) if 33 <= c <= 126 or 161 <= c <= 172 or c >= 174]
+hidden = [c for c in range(256) if c not in shown]
+letters = [chr(c) if c in shown else chr(256 + hidden.index(c)) for c in range(256)]
+
+def write(name, tokens=letters, more=()):
+    kv = [text(k) + struct.pack("<I", 8) + text(v) for k, v in (("general.architecture", "llama"),
+          ("tokenizer.ggml.model", "gpt2"), ("tokenizer.ggml.pre", "gpt-2"))]
+    for k in ("embedding_length", "block_count", "feed_forward_length", "attention.head_count",
+              "attention.head_count_kv", "context_length"):
+        kv.append(text("llama." + k) + struct.pack("<II", 4, int(meta["llama." + k])))
+    kv.append(text("llama.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-5))
+    for k, v in (("tokens", tokens), ("merges", [])):
+        kv.append(text("tokenizer.ggml." + k) + struct.pack("<IIQ", 9, 8, len(v)) + b"".join(map(text, v)))
+    tensors, data = [], b""
+    for k, t in list(header.items()) + [(k, header["output_norm.weight"]) for k in more]:
+        first, end = (8 + n + o for o in t["data_offsets"])
+        values = b"".join(b"\0\0" + b[i:i + 2] for i in range(first, end, 2))  # bf16 as fp32
+        shape = t["shape"][::-1]
+        tensors.append(text(k) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", s) for s in shape) +
+                       struct.pack("<IQ", 0, len(data)))
+        data += values + b"\0" * (-len(values) % 32)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(kv)) + b"".join(kv) + b"".join(tensors)
+    open(name, "wb").write(head + b"\0" * (-len(head) % 32) + data)
+
+write("plain.gguf")
+write("rotary.gguf", more=["blk.0.attn_rot_embd.weight"])
+write("bias.gguf", more=["blk.0.attn_q.bias"])
+write("norm.gguf", more=["token_embd_norm.weight"])
+write("one.gguf", tokens=letters[:1])
+write("more.gguf", tokens=letters + ["ab"])
+write("lacks_z.gguf", tokens=["ab" if t == "z" else t for t in letters])
+END
+  for m in plain rotary; do
+    good speed $m.gguf --prompt 4 -n 0 --threads 1 --repeat 1
+    good perplexity $m.gguf --text text --context 32 --windows 2
+  done
+  bad "bias\.gguf' has a tensor 'blk\.0\.attn_q\.bias'" speed bias.gguf --prompt 4 -n 0 --threads 1
+  bad "norm\.gguf' has a tensor 'token_embd_norm\.weight'" perplexity norm.gguf --text text --context 32
+  bad "one\.gguf' has a tokenizer of 1 tokens and an embedding of 256" generate one.gguf --prompt a
+  bad "more\.gguf' has a tokenizer of 257 tokens and an embedding of 256" perplexity more.gguf --text text --context 32
+  (cat text; echo z) >with_z
+  good perplexity lacks_z.gguf --text text --context 32 --windows 2
+  bad "with_z' offset [0-9]+: the model's vocabulary lacks byte 122" perplexity lacks_z.gguf --text with_z --context 32
+  bad "prompt' offset 1: the model's vocabulary lacks byte 122" generate lacks_z.gguf --prompt az
+fi
+
+# Every option that takes a number: what is none, is negative or does not fit is refused by name, before any work.
+before=$(state)
+for p in train perplexity generate explain compress retrain demo evolve speed; do
+  [ -x "$programs/$p" ] || continue
+  numbers=$("$programs/$p" --help | grep -oE -- '--[a-z0-9-]+ (UINT|INT|FLOAT)' | sort)
+  [ "$(wc -l <<<"$numbers")" -ge 2 ] || fail "$p --help: where are its numbers?"
+  while read -r option kind; do
+    values=(nan inf -1 1e300 010x)
+    [ "$kind" = FLOAT ] || values+=(18446744073709551616 010 0.5)
+    for v in "${values[@]}"; do
+      checks=$((checks + 1))
+      "$programs/$p" $option=$v >log.out 2>log.err
+      status=$?
+      [ $status -eq 2 ] && grep -Eq -- "$option: '$v' is not a (whole )?number [0-9]" log.err ||
+        fail "$p $option=$v: status $status" "$(head -c 300 log.err)"
+    done
+  done <<<"$numbers"
+  [ "$p" = explain ] || bad "threads: '100000' is not" "$p" --threads 100000
+done
+[ "$(state)" = "$before" ] || fail 'options that are refused changed files' "$(state)"
+
 # Texts, sizes and places.
+mkdir folder
 head -c 20 text >short
 bad 'absent' perplexity model.safetensors --text absent
 bad 'window|tokens' perplexity model.safetensors --text short --context 64
@@ -133,11 +228,17 @@ bad 'window|tokens' perplexity model.safetensors --text empty --context 64
 bad 'context' perplexity model.safetensors --text text --context 0
 bad 'context|capacity|positions' perplexity model.safetensors --text text --context 4096
 bad 'windows' perplexity model.safetensors --text text --context 32 --windows -1
+bad "folder' cannot be read" perplexity model.safetensors --text folder
+bad "folder' cannot be read" train "${tiny[@]}" --text folder --steps 1 -o out
+bad "folder' cannot be read" train "${tiny[@]}" --held-out folder --steps 1 -o out
 bad 'out\.json' perplexity model.safetensors --text text --context 32 --windows 1 --json absent/out.json
 bad 'prompt|token' generate model.safetensors --prompt ''
 bad 'context|positions' generate model.safetensors --prompt a -n 100000
 bad 'temperature' generate model.safetensors --prompt a -n 4 --temperature -1
 bad 'temperature' generate model.safetensors --prompt a -n 4 --temperature nan
+good generate model.safetensors --prompt a -n 0 --json none.json
+grep -Eq 'inf|nan' log.err && fail 'generate -n 0: a rate of nothing' "$(cat log.err)"
+is_json none.json 'd["prefill_tokens_per_second"] == 0 and d["decode_tokens_per_second"] == 0'
 bad 'top_p|top-p' generate model.safetensors --prompt a -n 4 --temperature 1 --top-p 0
 bad 'absent' train "${tiny[@]}" --text absent --steps 1 -o out
 bad 'short|context|bytes' train --text short --context 64 --steps 1 -o out
@@ -147,6 +248,14 @@ bad 'model' train "${tiny[@]}" --steps 1 --checkpoint model.safetensors --resume
 bad 'steps' train "${tiny[@]}" --steps 0 -o out
 bad 'kv_heads' train --text text --context 64 --heads 2 --kv-heads 3 --steps 1 -o out
 bad 'absent/out' train "${tiny[@]}" --steps 1 -o absent/out
+# A step that makes weights infinite: its own loss is still a number.
+wild=("${tiny[@]}" --steps 1 --rate 1e30 --decay 1e30 --warmup 0)
+bad "out' is not written: tensor 'token_embd.weight'" train "${wild[@]}" -o out
+bad "state' is not written: tensor 'token_embd.weight'" train "${wild[@]}" --checkpoint state -o out
+# The model comes before the file of the losses, and stays.
+"$programs/train" "${tiny[@]}" --steps 1 -o kept.safetensors --json absent/train.json >log.out 2>log.err
+[ $? -eq 2 ] && grep -q 'absent/train.json' log.err && [ -s kept.safetensors ] ||
+  fail 'train: --json that cannot be written' "$(head -c 600 log.err)"
 
 bad "no pattern 'gruop<16>'" explain --pattern 'gruop<16>'
 bad 'N NONZERO of M' explain --pattern 'nm<4,2>' --quantizer 'real<f32>'
@@ -169,6 +278,9 @@ if [ -x "$programs/compress" ]; then
   bad 'absent/out' compress model.safetensors --text text --windows 2 --context 32 -o absent/out
   bad 'affine<4,999>' compress model.safetensors "${c[@]}" --head 'affine<4,999>'
   bad 'density' compress model.safetensors "${c[@]}" --density 1.5
+  bad "folder' cannot be read" compress model.safetensors --text folder -o out
+  long=$(printf 'a%.0s' $(seq 300))
+  bad 'cannot be looked for' compress model.safetensors "${c[@]}" --checkpoint "$long" --resume
   bad 'order' compress model.safetensors "${c[@]}" --order rows
   [ -z "$python" ] || bad 'row 1 column 1' compress nan "${c[@]}"
   good compress model.safetensors --text text --windows 2 --context 32 -o small.safetensors
@@ -258,6 +370,14 @@ if [ -x "$programs/evolve" ]; then
   [ -e part.txt ] && echo 'note: the search was over before it could be killed'
   good evolve "${k[@]}" --checkpoint part.state --config part.txt --resume
   cmp -s whole.state part.state && cmp -s whole.txt part.txt || fail 'evolve: a resumed search found something else'
+  good evolve "${k[@]}" --checkpoint whole.state --resume --json end.json # nothing is left to do
+  grep -q 'nan' log.out && fail 'evolve: shares of nothing' "$(cat log.out)"
+  is_json end.json 'd["share_in_linears"] == 0 and d["share_of_halves_run"] == 0'
+  # Ctrl-C: status 1, while levels are made and while generations run.
+  interrupted 'interrupted; .*stopped' -e stop/blk.0.safetensors evolve deep.safetensors "${e[@]/#8/256}" \
+    --task joint --target 3.5 --db stop
+  interrupted 'nothing but the levels is kept without --checkpoint' -s log.err evolve "${k[@]/#40/100000}"
+  interrupted 'continue with --resume' -s stop.state evolve "${k[@]/#40/100000}" --checkpoint stop.state
   head -c 100 whole.state >cut.state
   bad 'cut\.state.*(cut off|missing)' evolve "${k[@]}" --checkpoint cut.state --resume
   bad 'another search' evolve "${k[@]}" --seed 2 --checkpoint whole.state --resume
@@ -265,7 +385,12 @@ if [ -x "$programs/evolve" ]; then
 
   bad 'nearest possible: 3 or 3\.125' evolve deep.safetensors "${e[@]}" --task bits --target 3.1 --db levels
   bad 'nearest possible: 1' evolve deep.safetensors "${e[@]}" --task depth --target 0.1
-  bad 'nearest possible' evolve deep.safetensors "${e[@]}" --task joint --target -1 --db joint
+  bad 'nearest possible' evolve deep.safetensors "${e[@]}" --task joint --target 0.5 --keep-halves --db joint
+  for n in 0 1; do bad "context: '$n' is not" evolve deep.safetensors "${e[@]/#32/$n}" --task depth --target 0.25; done
+  bad "folder' cannot be read" evolve deep.safetensors "${e[@]/#text/folder}" --task depth --target 0.25
+  bad "folder' cannot be read" evolve deep.safetensors "${e[@]}" --task depth --target 0.25 --start folder
+  bad "folder' cannot be read.*without --resume" evolve deep.safetensors "${e[@]}" --task depth --target 0.25 \
+    --checkpoint folder --resume
   bad 'share removed' evolve deep.safetensors "${e[@]}" --task sparsity --target 1.5 --db sparse
   bad 'minibatch|windows' evolve deep.safetensors --text text --context 32 --text-tokens 64 --task depth --target 0.25 \
     --survivors 1 --tokens 4096
@@ -305,6 +430,15 @@ if [ -x "$programs/retrain" ]; then
   bad 'another run' retrain "${r[@]}" --seed 9 --checkpoint run.state --resume
   bad 'not a checkpoint' retrain "${r[@]}" --checkpoint model.safetensors --resume
   bad 'run.state' retrain "${r[@]}" --top-k 3 --teacher-cache run.state
+  r2=(model.safetensors --held-out text --context 32 --lanes 1 --windows 2 --final-windows 2)
+  bad 'top-k is 257; the vocabulary has 256' retrain "${r2[@]}" --text text --top-k 257 --threads 2
+  bad 'top-k is 257; the vocabulary has 256' retrain "${r2[@]}" --text text --top-k 257 --teacher-cache out
+  bad 'the cache would hold' retrain "${r2[@]}" --text text --steps 1000000000 --batch 65536 --top-k 3 --teacher-cache out
+  bad 'cannot be looked for' retrain "${r[@]}" --top-k 3 --teacher-cache "$(printf 'a%.0s' $(seq 300))"
+  bad "folder' cannot be read" retrain "${r[@]}" --text folder
+  bad "folder' cannot be read" retrain "${r2[@]/#text/folder}" --text text
+  interrupted 'stopped' -s log.err retrain "${r2[@]}" --text text --steps 100000 --top-k 3 --teacher-cache out
+  [ -e out ] && fail 'retrain: half a cache was written'
   bad 'absent/out' retrain "${r[@]}" -o absent/out
   bad 'absent/log' retrain "${r[@]}" --log absent/log
   bad 'learning rate' retrain "${r[@]}" --rate 1e30 --warmup 0 --checkpoint run.state --save-every 100
@@ -326,6 +460,7 @@ fi
 if [ -x "$programs/demo" ]; then
   bad 'absent' demo --data absent --out demo_out
   bad 'tokens' demo --tokens 0 --out demo_out
+  bad '^demo: .*text/out' demo --data folder --out text/out # what the system says, as one sentence
   # Its table, of a tiny model: every method, each from a file of its own.
   mkdir -p data
   good train --text text --width 64 --layers 2 --ffn 128 --heads 2 --kv-heads 1 --head-dim 32 --context 512 --batch 2 \

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <llama/text_ids.hpp>
 #include <llama/tokenizer.hpp>
 #include <quern/core/rng.hpp>
 #include <quern/io/utf8.hpp>
@@ -225,6 +226,11 @@ TEST_CASE("tokenizer: merges by rank, not by place") {
   CHECK(t->encode("z") == ids{});  // the vocabulary lacks it
   CHECK_FALSE(t->covers("z"));
   CHECK(t->covers("abc 's1"));
+  CHECK(llama::encode_whole(*t, "abc", "x").value() == t->encode("abc"));
+  const auto lacking = llama::encode_whole(*t, "abza", "some.txt");
+  REQUIRE_FALSE(lacking);
+  CHECK(std::string(lacking.error().what())
+            .find("'some.txt' offset 2: the model's vocabulary lacks byte 122") != std::string::npos);
   CHECK(t->token(10) == " a");
   CHECK(t->bos() == std::optional<std::int32_t>(11));
   CHECK_FALSE(t->eos());
