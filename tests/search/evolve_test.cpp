@@ -200,6 +200,25 @@ TEST_CASE("a stopped search goes on bit for bit from its text; other texts are r
   }
   const std::string text = to_text(whole, mark);
   for (std::size_t n = 0; n < text.size(); ++n) CHECK_FALSE(parse_state(text.substr(0, n), s, mark));
+  // States that evolve() cannot have left.
+  const auto refused = [&](const std::string& why, auto&& change, std::uint64_t generations = 12) {
+    CAPTURE(why);
+    evolve_state damaged = whole;
+    change(damaged);
+    const auto read = parse_state(to_text(damaged, mark), s, mark, generations);
+    REQUIRE_FALSE(read);
+    CHECK(std::string(read.error().what()).find(why) != std::string::npos);
+  };
+  CHECK(parse_state(text, s, mark, 12));
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  refused("fitness is nan", [&](evolve_state& d) { d.parents[0].fitness = nan; });
+  refused("fitness is inf", [&](evolve_state& d) { d.history[3].fitness = HUGE_VAL; });
+  refused("no parents", [](evolve_state& d) { d.parents.clear(); });
+  refused("all zeros", [](evolve_state& d) { std::fill_n(d.random.state, 4, 0u); });
+  refused(
+      "behind the last one, 11", [](evolve_state&) {}, 11);
+  refused("history of 12", [](evolve_state& d) { d.generation = 11; });
+  refused("out of order", [](evolve_state& d) { std::swap(d.history[0], d.history[1]); });
   CHECK_FALSE(parse_state(text, s, mark + 1));
   CHECK_FALSE(parse_state(text, drop_space(16, 4), mark));
   evolve_options other = o;

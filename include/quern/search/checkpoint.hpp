@@ -5,6 +5,8 @@
 
 #include <bit>
 #include <charconv>
+#include <cmath>
+#include <limits>
 #include <quern/search/evolve.hpp>
 #include <string_view>
 
@@ -51,9 +53,12 @@ inline std::string to_text(const evolve_state& state, std::uint64_t mark) {
   return out + " end\n";
 }
 
-/// Reads what to_text() wrote. @returns an error that names the place, for text that is not whole, or that belongs to
-/// another space or other options
-inline result<evolve_state> parse_state(std::string_view text, const search_space& s, std::uint64_t mark) {
+/// Reads what to_text() wrote. @returns an error that names the place, for text that is not whole, that belongs to
+/// another space or other options, or that evolve() cannot have left
+/// @param generations  of the search that goes on; a state behind its last one is refused
+inline result<evolve_state> parse_state(
+    std::string_view text, const search_space& s, std::uint64_t mark,
+    std::uint64_t generations = std::numeric_limits<std::uint64_t>::max()) {
   constexpr std::string_view head = "quern.search 1 ";
   error problem;
   std::size_t at = head.size();
@@ -83,12 +88,25 @@ inline result<evolve_state> parse_state(std::string_view text, const search_spac
   if (number("fingerprint") != mark && ok)
     fail("belongs to another search; give the options it was started with, or another file");
   out.generation = number("generation");
+  if (ok && out.generation > generations)
+    fail("is at generation ", out.generation, ", behind the last one, ", generations,
+         "; give as many or more");
   for (std::uint64_t& w : out.random.state) w = number("generator");
+  const auto& state = out.random.state;
+  if (ok && (state[0] | state[1] | state[2] | state[3]) == 0)
+    fail("the generator is all zeros, from which it never moves; use an older checkpoint");
   out.counts.candidates = number("candidates"), out.counts.samples = number("samples");
   out.counts.invalid = number("invalid");
   out.parents.resize(count("parents", 4));
+  if (ok && out.parents.empty() && out.generation > 0)
+    fail("generation ", out.generation, " has no parents; use an older checkpoint");
+  const auto fitness = [&] {
+    const double f = std::bit_cast<double>(number("fitness"));
+    if (ok && !std::isfinite(f)) fail("a fitness is ", f, "; use an older checkpoint");
+    return f;
+  };
   for (measured& m : out.parents) {
-    m.fitness = std::bit_cast<double>(number("fitness"));
+    m.fitness = fitness();
     m.levels.resize(count("levels", 2));
     for (std::uint16_t& l : m.levels) {
       const std::uint64_t v = number("level");
@@ -98,9 +116,14 @@ inline result<evolve_state> parse_state(std::string_view text, const search_spac
     if (ok && !conforms(s, m.levels)) fail("a parent does not keep the budget");
   }
   out.history.resize(count("history", 8));
+  if (ok && out.history.size() != out.generation)
+    fail("generation ", out.generation, " has a history of ", out.history.size(),
+         "; use an older checkpoint");
   for (generation_record& r : out.history) {
-    r.generation = number("generation"), r.fitness = std::bit_cast<double>(number("fitness"));
+    r.generation = number("generation"), r.fitness = fitness();
     r.candidates = number("candidates"), r.samples = number("samples");
+    if (ok && r.generation != static_cast<std::uint64_t>(&r - out.history.data()) + 1)
+      fail("generation ", r.generation, " is out of order; use an older checkpoint");
   }
   if (ok && text.substr(at) != "end\n") fail("the end is missing; the checkpoint is cut off");
   if (!ok) return problem;
