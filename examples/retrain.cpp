@@ -196,7 +196,7 @@ int retrain(settings& s) {
                                          .value();
   original.reset();
   llama::retrain_start from{
-      .weights = start, .dense = dense, .teacher = teacher_of(s, shape, dense, own, pool)};
+      .weights = start, .dense = dense, .teacher = teacher_of(s, shape, dense, own, pool), .held_out = held};
   quern::top_logits cached;
   if (!s.cache.empty() && from.teacher) {
     llama::progress bar("teacher step", o.run.steps);

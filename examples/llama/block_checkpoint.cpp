@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cmath>
 #include <cstdio>
 #include <llama/block_checkpoint.hpp>
+#include <llama/fingerprint.hpp>
 #include <llama/hash.hpp>
 #include <llama/packed.hpp>
 
@@ -14,47 +16,45 @@ std::string name_of(std::size_t layer, std::size_t i) {
 }
 
 /// Everything that the result depends on, so that a checkpoint of another run is refused instead of continued.
-std::string fingerprint(const compress_plan& plan, const model& m, std::span<const std::int32_t> ids) {
-  hash text_ids;
-  text_ids.add(ids.data(), ids.size_bytes());
+std::string describe_run(const compress_plan& plan, const model& m, std::span<const std::int32_t> ids) {
   const quern::compress_options& o = plan.options;
-  char text[1024];
-  int n = std::snprintf(
-      text, sizeof text,
-      "%s %s density %.17g score %d unit %d scope %d compensate %d round %d choose %d refine %d grid %d %.9g "
-      "%.9g | "
-      "context %zu "
-      "windows %zu sink %.9g damp %.17g keep '%s' sequential %d targets %d | ids %s weights %s",
-      plan.format->pattern.c_str(), plan.format->quantizer.c_str(), o.density, static_cast<int>(o.score),
-      static_cast<int>(o.unit), static_cast<int>(o.over), static_cast<int>(o.compensate),
-      static_cast<int>(o.round), static_cast<int>(o.choose), o.refine, o.grid.steps,
-      static_cast<double>(o.grid.lowest), static_cast<double>(o.grid.highest), plan.context, plan.windows,
-      static_cast<double>(plan.sink_weight), plan.damp, plan.keep_dense.c_str(), plan.sequential ? 1 : 0,
-      plan.dense_targets ? 1 : 0, text_ids.text().c_str(), hash_of_first_rows(m).c_str());
-  if (plan.training && n > 0 && static_cast<std::size_t>(n) < sizeof text) {
+  fingerprint f;
+  f.add("pattern", plan.format->pattern).add("quantizer", plan.format->quantizer);
+  f.add("density", o.density).add("score", o.score).add("unit", o.unit).add("scope", o.over);
+  f.add("compensate", o.compensate).add("round", o.round).add("choose", o.choose).add("refine", o.refine);
+  f.add("grid", o.grid.steps).add("lowest", o.grid.lowest).add("highest", o.grid.highest);
+  f.add("context", plan.context).add("windows", plan.windows).add("sink", plan.sink_weight);
+  f.add("damp", plan.damp).add("keep", "'" + plan.keep_dense + "'").add("sequential", plan.sequential);
+  f.add("targets", plan.dense_targets).add("ids", hash_of(ids)).add("weights", hash_of(m));
+  if (plan.training) {
     const block_training_options& t = *plan.training;
     const quern::bqpo_options& q = t.bqpo;
-    std::snprintf(
-        text + n, sizeof text - static_cast<std::size_t>(n),
-        " | bqpo epochs %zu batch %zu lanes %zu validation %zu patience %zu rates %.9g %.9g %.9g %.9g floor "
-        "%.9g clip %.9g loss %d adamw %.9g %.9g %.9g %.9g seed %llu halves %d pull %.9g",
-        q.epochs, q.batch, q.lanes, q.validation, q.patience, static_cast<double>(q.rates.weight),
-        static_cast<double>(q.rates.scale), static_cast<double>(q.rates.zero),
-        static_cast<double>(q.rates.row_scale), static_cast<double>(q.floor), static_cast<double>(q.clip),
-        static_cast<int>(q.loss), static_cast<double>(q.adamw.beta1), static_cast<double>(q.adamw.beta2),
-        static_cast<double>(q.adamw.epsilon), static_cast<double>(q.adamw.weight_decay),
-        static_cast<unsigned long long>(q.seed), t.halves ? 1 : 0, static_cast<double>(t.pull));
+    f.add("bqpo epochs", q.epochs).add("batch", q.batch).add("lanes", q.lanes);
+    f.add("validation", q.validation).add("patience", q.patience).add("rates", q.rates);
+    f.add("floor", q.floor).add("clip", q.clip).add("loss", q.loss).add("adamw", q.adamw);
+    f.add("seed", q.seed).add("halves", t.halves).add("pull", t.pull);
   }
-  return text;
+  return f.text();
+}
+
+/// What the checkpoint says of a linear, and a hash of that and of its weights: bytes that changed since, or that
+/// belong to another linear of the same shape, are found.
+std::string facts_of(const compressed_linear& l, const packed_matrix* w) {
+  char text[160];
+  std::snprintf(text, sizeof text, "%zu %zu %zu %.17g %d", l.rows, l.cols, l.bytes, l.error, l.kept ? 1 : 0);
+  hash h;
+  h.add(l.name), h.add(std::string(text));
+  if (w != nullptr) add_streams(h, *w);
+  return std::string(text) + ' ' + h.text();
 }
 
 }  // namespace
 
 block_checkpoint::block_checkpoint(const compress_plan& plan, const model& m,
                                    std::span<const std::int32_t> ids)
-    : path_(plan.checkpoint), run_(path_.empty() ? "" : fingerprint(plan, m, ids)) {}
+    : path_(plan.checkpoint), run_(path_.empty() ? "" : describe_run(plan, m, ids)), format_(plan.format) {}
 
-quern::result<void> block_checkpoint::read() {
+quern::result<void> block_checkpoint::read(const model& m) {
   const auto bad = [&](const auto&... why) {
     return quern::io_error("llama::block_checkpoint: '", path_, "' ", why...);
   };
@@ -64,31 +64,46 @@ quern::result<void> block_checkpoint::read() {
   const std::string* run = file->metadata(run_key);
   if (run == nullptr) return bad("(__metadata__): has no key '", run_key, "'; it is not such a checkpoint");
   if (*run != run_)
-    return bad("(__metadata__ '", run_key, "'): is of another run: ", *run, "; this one is: ", run_);
+    return bad("(__metadata__ '", run_key, "'): is of another run: ", difference(*run, run_),
+               "; give the options, text and model it began with");
   const std::string* count = file->metadata(blocks_key);
   std::size_t blocks = 0;
-  if (count == nullptr || std::sscanf(count->c_str(), "%zu", &blocks) != 1 || blocks > 100000)
-    return bad("(__metadata__ '", blocks_key, "'): is missing or damaged; use another checkpoint");
+  if (count == nullptr || std::sscanf(count->c_str(), "%zu", &blocks) != 1 || blocks > m.blocks.size())
+    return bad("(__metadata__ '", blocks_key, "'): is not a number up to the ", m.blocks.size(),
+               " blocks of the model; use another checkpoint");
   std::vector<finished> done(blocks);
   for (std::size_t layer = 0; layer < blocks; ++layer)
     for (std::size_t i = 0; i < std::size(block_linears); ++i) {
+      const linear& own = m.blocks[layer].*block_linears[i].weight;
       compressed_linear l;
       l.name = name_of(layer, i), l.layer = layer;
+      const auto damaged = [&](const auto&... why) {
+        return bad("('", l.name, "'): ", why..., "; use another checkpoint");
+      };
       int kept = 0;
       const std::string* text = file->metadata("compress." + l.name);
       if (text == nullptr ||
           std::sscanf(text->c_str(), "%zu %zu %zu %lf %d", &l.rows, &l.cols, &l.bytes, &l.error, &kept) != 5)
-        return bad("(__metadata__ 'compress.", l.name, "'): is missing or damaged; use another checkpoint");
+        return damaged("its entry in __metadata__ is missing or damaged");
       l.kept = kept != 0;
+      if (l.rows != own.rows() || l.cols != own.cols())
+        return damaged("is ", l.rows, " x ", l.cols, ", but ", own.rows(), " x ", own.cols(),
+                       " in the model");
+      if (!std::isfinite(l.error) || l.error < 0) return damaged("its error is ", l.error);
       linear w;
       if (!l.kept) {
         auto packed = read_packed(*file, l.name + ".weight", file);
         if (!packed) return packed.error();
+        if (packed->format != format_)
+          return damaged("its weights are ", packed->format->pattern, " ", packed->format->quantizer);
         if (packed->raw.rows != l.rows || packed->raw.cols != l.cols)
-          return bad("('", l.name, "'): is ", packed->raw.rows, " x ", packed->raw.cols, ", not ", l.rows,
-                     " x ", l.cols);
+          return damaged("its weights are ", packed->raw.rows, " x ", packed->raw.cols, ", not ", l.rows,
+                         " x ", l.cols);
         w = packed_linear(std::move(*packed));
       }
+      const std::size_t bytes = (l.kept ? own : w).bytes();
+      if (l.bytes != bytes) return damaged("it is said to take ", l.bytes, " bytes, but takes ", bytes);
+      if (*text != facts_of(l, packed_of(w))) return damaged("its weights are not those that were written");
       done[layer].linears.push_back(std::move(w));
       done[layer].reports.push_back(std::move(l));
     }
@@ -119,12 +134,9 @@ quern::result<void> block_checkpoint::add(const block& b, std::size_t layer, con
   for (const finished& f : done_)
     for (std::size_t i = 0; i < f.linears.size(); ++i) {
       const compressed_linear& l = f.reports[i];
-      char text[160];
-      std::snprintf(text, sizeof text, "%zu %zu %zu %.17g %d", l.rows, l.cols, l.bytes, l.error,
-                    l.kept ? 1 : 0);
-      out.metadata("compress." + l.name, text);
-      if (const packed_matrix* p = l.kept ? nullptr : packed_of(f.linears[i]); p != nullptr)
-        p->format->save(out, l.name + ".weight", p->raw);
+      const packed_matrix* const p = packed_of(f.linears[i]);  // null where the model's own was kept
+      out.metadata("compress." + l.name, facts_of(l, p));
+      if (p != nullptr) p->format->save(out, l.name + ".weight", p->raw);
     }
   return out.write(path_);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // llama::block_checkpoint saved(plan, m, ids);
-// if (plan.resume) saved.read().value();        // blocks that are done
+// if (plan.resume) saved.read(m).value();        // blocks that are done
 // saved.add(m.blocks[l], l, report).value();          // one more, on disk when this returns
 
 #include <llama/compress_model.hpp>
@@ -15,8 +15,9 @@ class block_checkpoint {
   block_checkpoint(const compress_plan& plan, const model& m, std::span<const std::int32_t> ids);
 
   std::size_t blocks() const { return done_.size(); }
-  /// Takes the blocks of the file. @returns io_error if it is damaged or of another run; nothing is taken then
-  quern::result<void> read();
+  /// Takes the blocks of the file for @p m, the model before them. @returns io_error if it is damaged or of another run;
+  /// nothing is taken then
+  quern::result<void> read(const model& m);
   /// Replaces the linears of a block by the finished ones and adds their report.
   void restore(std::size_t layer, block& b, compress_report& report) const;
   /// Adds block @p layer, the next one, and writes the file by temporary name and rename; without a name does nothing.
@@ -30,6 +31,7 @@ class block_checkpoint {
     std::vector<compressed_linear> reports;
   };
   std::string path_, run_;
+  const format_ops* format_;
   std::vector<finished> done_;
 };
 

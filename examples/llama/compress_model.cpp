@@ -138,7 +138,7 @@ quern::result<compress_report> compress_model(model& m, std::span<const std::int
 
   block_checkpoint saved(plan, m, ids.first(plan.windows * n));
   if (plan.resume)
-    if (const auto ok = saved.read(); !ok) return ok.error();
+    if (const auto ok = saved.read(m); !ok) return ok.error();
 
   // The hidden states between two blocks, of all windows: of the compressed model, or of the dense one where
   // calibration is not sequential; those of the dense one beside them where it sets the targets.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <llama/evolve_model.hpp>
 #include <llama/evolve_task.hpp>
+#include <llama/fingerprint.hpp>
+#include <llama/hash.hpp>
 
 namespace llama {
 namespace {
@@ -91,13 +94,19 @@ quern::evolve_options search_options(const evolve_settings& s, const search_task
   return o;
 }
 
-std::uint64_t search_mark(const evolve_settings& s, const search_task& task, const quern::evolve_options& o,
-                          std::size_t tokens) {
-  std::string extra = s.model + ' ' + s.task;
-  for (const std::size_t n : {static_cast<std::size_t>(s.fitness.measure), s.fitness.top, s.fitness.context,
-                              tokens, s.fitness.piece})
-    extra += ' ' + std::to_string(n);
-  return quern::fingerprint(task.space, o, extra);
+std::uint64_t search_mark(const evolve_settings& s, const model& m, std::span<const std::int32_t> ids,
+                          const search_task& task, const quern::evolve_options& o, std::size_t tokens) {
+  fingerprint f;
+  f.add("task", s.task).add("measure", s.fitness.measure).add("top", s.fitness.top);
+  f.add("context", s.fitness.context).add("tokens", tokens).add("piece", s.fitness.piece).add("unit", s.unit);
+  const std::size_t seen = std::max(tokens, s.calibration_windows * s.fitness.context);
+  f.add("ids", hash_of(ids.first(std::min(seen, ids.size())))).add("weights", hash_of(m));
+  hash levels;  // by their names and what they lose, which depends on all they were made of
+  for (const quern::level_unit& u : task.table) {
+    levels.add(u.name), levels.add(u.weights);
+    for (const quern::level_info& l : u.levels) levels.add(l.label), levels.add(l.cost), levels.add(l.error);
+  }
+  return quern::fingerprint(task.space, o, f.add("levels", levels.text()).text());
 }
 
 }  // namespace llama

@@ -29,8 +29,9 @@ prepared_search prepare_search(const evolve_settings& s, const model& m, std::sp
                                quern::thread_pool& pool);
 /// The preset with what was given instead. @param tokens  of the calibration text
 quern::evolve_options search_options(const evolve_settings& s, const search_task& task, std::size_t tokens);
-/// Tells searches apart whose checkpoints must not be mixed up.
-std::uint64_t search_mark(const evolve_settings& s, const search_task& task, const quern::evolve_options& o,
-                          std::size_t tokens);
+/// Tells searches apart whose checkpoints must not be mixed up: by the model's weights, the text, the levels and the
+/// options. @param ids  of the calibration text  @param tokens  of them that fitness is measured on
+std::uint64_t search_mark(const evolve_settings& s, const model& m, std::span<const std::int32_t> ids,
+                          const search_task& task, const quern::evolve_options& o, std::size_t tokens);
 
 }  // namespace llama

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // llama::hash h;
-// h.add(ids.data(), ids.size_bytes());
+// h.add(std::span(ids));
 // std::string sixteen_digits = h.text();
 
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <span>
 #include <string>
+#include <type_traits>
 
 namespace llama {
 
@@ -26,7 +28,14 @@ class hash {
   }
   template <class T>
   void add(const T& v) {
+    static_assert(std::is_arithmetic_v<T>, "llama::hash: takes numbers; give lists as a span");
     add(&v, sizeof v);
+  }
+  /// Numbers and how many there are.
+  template <class T>
+  void add(std::span<T> values) {
+    add(values.size());
+    add(values.data(), values.size_bytes());
   }
   void add(const std::string& text) {
     add(text.size());
@@ -43,7 +52,17 @@ class hash {
 };
 
 struct model;
-/// Of row 0 of every linear, the embedding and the head: tells models apart without reading them whole.
-std::string hash_of_first_rows(const model& m);
+struct packed_matrix;
+/// All that is stored of a packed matrix.
+void add_streams(hash& h, const packed_matrix& w);
+/// Of all that a model computes with: shape, norms, and every weight as it is stored. Reads 3 GB/s in one thread.
+std::string hash_of(const model& m);
+/// Of a list of numbers.
+template <class T>
+std::string hash_of(std::span<T> values) {
+  hash h;
+  h.add(values);
+  return h.text();
+}
 
 }  // namespace llama

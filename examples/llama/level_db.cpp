@@ -24,8 +24,7 @@ constexpr char plan_key[] = "quern.levels", level_key[] = "quern.level:";
 
 std::string checksum(const packed_matrix& w) {
   hash h;
-  const quern::storage sizes = w.format->bytes(w.raw.rows, w.raw.cols, w.raw.cells);
-  for (int i = 0; i < quern::stream_count; ++i) h.add(w.raw.at[i], sizes.bytes[i]);
+  add_streams(h, w);
   return h.text();
 }
 

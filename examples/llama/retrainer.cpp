@@ -57,6 +57,7 @@ retrainer::retrainer(const config& c, const retrain_options& options, std::vecto
                    "llama::retrainer: the teacher has ", start.teacher->weights.size(),
                    " weights, but its shape asks for ", teacher_layout_->size());
   }
+  run_ = describe();
   for (std::size_t l = 0; l < c.layers; ++l)
     for (const slot s : linear_slots) linears_.push_back(&layout_.block(l, s));
   if (!masked()) return;

@@ -75,6 +75,8 @@ struct retrain_start {
   std::span<const float> dense;    ///< the model before that: whose group sums side weights restore
   std::optional<teacher_model> teacher = {};  ///< for distillation
   const quern::top_logits* cached = nullptr;  ///< of the teacher, see cached_teacher
+  /// The text whose losses note_held_out() hears, if any: a run goes on with the same only.
+  std::span<const std::int32_t> held_out = {};
 };
 
 /// Retrains a model under masks. The batch of a step is the same for any number of processes: sequence i belongs to
@@ -120,7 +122,7 @@ class retrainer {
   /// Writes the whole state, as trainer::save does.
   quern::result<void> save(const std::string& path) const;
   /// Takes it back, after which the run goes on bit for bit. @returns io_error, with the run as it was, for a
-  /// checkpoint of other options or a damaged one
+  /// checkpoint of other options, texts, start weights or teacher, or a damaged one
   quern::result<void> resume(const std::string& path);
   /// The sentence that tells runs apart.
   std::string fingerprint() const;
@@ -137,6 +139,7 @@ class retrainer {
   span2<const float> side_view(const aligned<float>& of, const side_tensor& t) const {
     return {of.data() + t.offset, t.rows, t.cols};
   }
+  std::string describe() const;
   bool masked() const { return options_.policy != mask_policy::dense; }
   bool frozen() const;  ///< masked weights are zero for good
   void build_effective(quern::thread_pool& pool, bool final);
@@ -161,6 +164,7 @@ class retrainer {
   std::vector<teacher_pass> teachers_;
   std::optional<parameters> teacher_layout_;
   quern::rng random_;
+  std::string run_;  // see fingerprint()
   std::uint64_t step_ = 0, best_step_ = 0;
   double best_ = std::numeric_limits<double>::infinity();
 };

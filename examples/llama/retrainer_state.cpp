@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <llama/fingerprint.hpp>
+#include <llama/hash.hpp>
 #include <llama/load.hpp>
 #include <llama/retrainer.hpp>
 #include <quern/io/safetensors_writer.hpp>
@@ -21,33 +23,29 @@ std::span<const std::byte> bytes_of(const quern::bit_mask& m) {
 
 }  // namespace
 
-std::string retrainer::fingerprint() const {
-  const auto& o = options_;
-  const auto& r = o.run;
-  const auto number = [](auto v) {
-    char text[40];
-    std::snprintf(text, sizeof text, "%.9g", static_cast<double>(v));
-    return std::string(text);
-  };
-  std::string out = describe_shape(config_) + " | steps " + std::to_string(r.steps);
-  const auto add = [&](const char* name, auto v) { out += std::string(" ") + name + " " + number(v); };
-  add("batch", r.batch), add("lanes", r.lanes), add("processes", others_.size), add("rate", r.peak_rate);
-  add("floor", r.floor_rate), add("warmup", r.warmup), add("clip", r.clip), add("beta1", r.adamw.beta1);
-  add("beta2", r.adamw.beta2), add("epsilon", r.adamw.epsilon), add("decay", r.adamw.weight_decay);
-  out += " seed " + std::to_string(r.seed);
-  add("policy", static_cast<int>(o.policy)), add("unit", o.rule.shape.rows), add("x", o.rule.shape.cols);
-  add("keep", o.rule.shape.keep), add("of", o.rule.shape.of), add("density", o.rule.density);
-  add("scope", static_cast<int>(o.rule.over)), add("lambda", o.decay.final), add("ramp", o.decay.ramp);
-  add("every", o.update_every), add("rounds", o.rounds), add("kl", o.loss.weight);
-  add("temperature", o.loss.temperature), add("reverse", o.loss.reverse), add("top", o.top_k);
-  add("hidden", o.hidden ? static_cast<int>(*o.hidden) : -1), add("hidden_weight", o.hidden_weight);
-  add("slorb", o.slorb), add("projection", o.train_projection), add("parts", o.scale_parts);
-  return out;
+std::string retrainer::fingerprint() const { return run_; }
+
+std::string retrainer::describe() const {
+  const retrain_options& o = options_;
+  llama::fingerprint f;
+  f.add("processes", others_.size).add("policy", o.policy).add("unit", o.rule.shape.rows);
+  f.add("x", o.rule.shape.cols).add("keep", o.rule.shape.keep).add("of", o.rule.shape.of);
+  f.add("density", o.rule.density).add("scope", o.rule.over).add("lambda", o.decay.final);
+  f.add("ramp", o.decay.ramp).add("every", o.update_every).add("rounds", o.rounds);
+  f.add("kl", o.loss.weight).add("temperature", o.loss.temperature).add("reverse", o.loss.reverse);
+  f.add("top", o.top_k).add("hidden", o.hidden ? static_cast<int>(*o.hidden) : -1);
+  f.add("hidden_weight", o.hidden_weight).add("slorb", o.slorb).add("projection", o.train_projection);
+  f.add("parts", o.scale_parts).add("texts", hash_of(texts_)).add("start", hash_of(start_.weights));
+  f.add("dense", hash_of(start_.dense));
+  if (start_.teacher)
+    f.add("teacher", describe_shape(start_.teacher->shape)).add("of", hash_of(start_.teacher->weights));
+  if (!start_.held_out.empty()) f.add("held_out", hash_of(start_.held_out));
+  return describe_shape(config_) + ' ' + describe_run(o.run) + ' ' + f.text();
 }
 
 quern::result<void> retrainer::save(const std::string& path) const {
   quern::safetensors_writer out;
-  describe(config_, out);
+  llama::describe(config_, out);
   begin_run(out, fingerprint(), step_, random_);
   if (std::isfinite(best_)) {
     char text[40];

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cstring>
+#include <llama/fingerprint.hpp>
+#include <llama/hash.hpp>
 #include <llama/teacher.hpp>
 #include <llama/text_file.hpp>
 
@@ -50,17 +51,9 @@ span2<const float> teacher_pass::hidden(std::size_t layer) const {
 
 namespace {
 
-/// FNV-1a over 32-bit words: tells runs apart, is no seal.
-template <class T>
-std::uint64_t digest(std::span<const T> values, std::uint64_t h = 0xcbf29ce484222325u) {
-  static_assert(sizeof(T) == 4);
-  for (const T& v : values) h = (h ^ std::bit_cast<std::uint32_t>(v)) * 0x100000001b3u;
-  return h;
-}
-
-quern::result<quern::top_logits> read_cache(const std::string& path, const std::string& fingerprint,
+quern::result<quern::top_logits> read_cache(const std::string& path, const std::string& run,
                                             quern::top_logits expected) {
-  const auto in = run_reader::open("llama::cached_teacher", path, fingerprint);
+  const auto in = run_reader::open("llama::cached_teacher", path, run);
   if (!in) return in.error();
   quern::top_logits& t = expected;
   const auto ids = in->bytes("teacher.ids", t.ids.size() * sizeof(std::int32_t));
@@ -96,17 +89,13 @@ quern::result<quern::top_logits> cached_teacher(const std::string& path, const t
   quern::top_logits all;
   all.rows = rows, all.classes = c.vocab, all.k = k, all.temperature = temperature;
   all.ids.resize(rows * k), all.log_p.resize(rows * k), all.rest.resize(rows);
-  std::uint64_t text_digest = 0;
-  for (const training_text& t : texts)
-    text_digest = digest(std::span<const std::int32_t>(t.ids), text_digest);
-  const std::string fingerprint = describe_shape(c) + " teacher " + std::to_string(digest(teacher.weights)) +
-                                  " texts " + std::to_string(text_digest) + " seed " +
-                                  std::to_string(plan.seed) + " steps " + std::to_string(plan.steps) +
-                                  " batch " + std::to_string(plan.batch) + " top " + std::to_string(k) +
-                                  " temperature " + std::to_string(temperature);
+  fingerprint f;
+  f.add("teacher", describe_shape(c)).add("of", hash_of(teacher.weights)).add("texts", hash_of(texts));
+  f.add("seed", plan.seed).add("steps", plan.steps).add("batch", plan.batch).add("top", k);
+  f.add("temperature", temperature);
   const auto made = is_there(path);
   if (!made) return made.error();
-  if (*made) return read_cache(path, fingerprint, std::move(all));
+  if (*made) return read_cache(path, f.text(), std::move(all));
 
   const parameters layout(c);
   const auto weights = tensors_of(teacher.weights, layout, c.layers);
@@ -131,7 +120,7 @@ quern::result<quern::top_logits> cached_teacher(const std::string& path, const t
       return quern::error("llama::cached_teacher: stopped before it was written");
   }
   quern::safetensors_writer out;
-  begin_run(out, fingerprint, plan.steps, random);
+  begin_run(out, f.text(), plan.steps, random);
   out.add("teacher.ids", quern::dtype::u8, {rows, k * sizeof(std::int32_t)},
           std::as_bytes(std::span(all.ids)));
   out.add("teacher.log_p", quern::dtype::f32, {rows, k}, std::as_bytes(std::span(all.log_p)));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
-#include <cstdio>
+#include <llama/fingerprint.hpp>
 #include <llama/load.hpp>
 #include <llama/trainer.hpp>
 #include <quern/io/safetensors_writer.hpp>
@@ -20,6 +20,7 @@ trainer::trainer(const config& c, const train_options& options, std::vector<trai
       random_(options.seed) {
   quern::require(options.batch > 0 && options.lanes > 0, "llama::trainer: batch and lanes must be positive");
   check_texts("llama::trainer", texts_, c);
+  run_ = describe_shape(c) + ' ' + describe_run(options) + " texts " + hash_of(texts_);
   initialise(c, layout_, random_, weights_);
 }
 
@@ -59,26 +60,17 @@ quern::result<step_report> trainer::step(quern::thread_pool& pool) {
   return step_report{loss, norm, rate};
 }
 
-// The same options give the same sentence: a checkpoint of another run is refused instead of continued.
-std::string trainer::fingerprint() const {
-  const train_options& o = options_;
-  char text[256];
-  std::snprintf(
-      text, sizeof text,
-      " | steps %llu batch %zu lanes %zu rate %.9g..%.9g warmup %llu clip %.9g adamw %.9g %.9g %.9g %.9g "
-      "seed %llu",
-      static_cast<unsigned long long>(o.steps), o.batch, o.lanes, static_cast<double>(o.peak_rate),
-      static_cast<double>(o.floor_rate), static_cast<unsigned long long>(o.warmup),
-      static_cast<double>(o.clip), static_cast<double>(o.adamw.beta1), static_cast<double>(o.adamw.beta2),
-      static_cast<double>(o.adamw.epsilon), static_cast<double>(o.adamw.weight_decay),
-      static_cast<unsigned long long>(o.seed));
-  return describe_shape(config_) + text;
+std::string describe_run(const train_options& o) {
+  fingerprint f;
+  f.add("steps", o.steps).add("batch", o.batch).add("lanes", o.lanes).add("rate", o.peak_rate);
+  f.add("floor", o.floor_rate).add("warmup", o.warmup).add("clip", o.clip).add("seed", o.seed);
+  return f.add("adamw", o.adamw).text();
 }
 
 quern::result<void> trainer::save(const std::string& path) const {
   quern::safetensors_writer out;
   describe(config_, out);
-  begin_run(out, fingerprint(), step_, random_);
+  begin_run(out, run_, step_, random_);
   for (const auto& [prefix, values] : {std::pair{"", &weights_}, {"adamw.m.", &m_}, {"adamw.v.", &v_}})
     for (const tensor& t : layout_.tensors()) {
       const auto mine = std::span<const float>(*values).subspan(t.offset, t.size());
@@ -89,7 +81,7 @@ quern::result<void> trainer::save(const std::string& path) const {
 }
 
 quern::result<void> trainer::resume(const std::string& path) {
-  const auto in = run_reader::open("llama::trainer", path, fingerprint());
+  const auto in = run_reader::open("llama::trainer", path, run_);
   if (!in) return in.error();
   std::uint64_t step = 0;
   quern::rng random;

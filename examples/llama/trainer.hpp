@@ -32,6 +32,9 @@ struct train_options {
   std::uint64_t seed = 1;
 };
 
+/// All of them as one sentence, for fingerprints of runs.
+std::string describe_run(const train_options& o);
+
 /// What one step reports.
 struct step_report {
   double loss;           ///< mean negative log likelihood of the batch, nats per token
@@ -58,13 +61,11 @@ class trainer {
   /// llama::load reads, too (temporary name, then rename).
   quern::result<void> save(const std::string& path) const;
   /// Takes them back, after which the run goes on bit for bit as if it had not been interrupted. The file
-  /// must come from the same config and options. @returns io_error, with the run as it was, for any other
+  /// must come from the same config, options and texts. @returns io_error, with the run as it was, for any other
   /// file
   quern::result<void> resume(const std::string& path);
 
  private:
-  std::string fingerprint() const;
-
   config config_;
   train_options options_;
   parameters layout_;
@@ -74,6 +75,7 @@ class trainer {
   std::vector<sequence_pass<float>> passes_;  // one per thread
   quern::rng random_;
   std::uint64_t step_ = 0;
+  std::string run_;  // the sentence that tells runs apart
 };
 
 }  // namespace llama

@@ -2,8 +2,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
+#include <llama/fingerprint.hpp>
+#include <llama/hash.hpp>
 #include <llama/training.hpp>
 
 namespace llama {
@@ -65,14 +66,17 @@ batch_loss gradient_lanes::add(quern::thread_pool& pool) {
 }
 
 std::string describe_shape(const config& c) {
-  char text[256];
-  std::snprintf(
-      text, sizeof text,
-      "vocab %zu width %zu layers %zu ffn %zu heads %zu kv %zu dim %zu context %zu base %.9g eps %.9g "
-      "tied %d",
-      c.vocab, c.width, c.layers, c.ffn, c.heads, c.kv_heads, c.head_dim, c.context,
-      static_cast<double>(c.rope_base), static_cast<double>(c.rms_epsilon), c.tied ? 1 : 0);
-  return text;
+  fingerprint f;
+  f.add("vocab", c.vocab).add("width", c.width).add("layers", c.layers).add("ffn", c.ffn);
+  f.add("heads", c.heads).add("kv", c.kv_heads).add("dim", c.head_dim).add("context", c.context);
+  f.add("base", c.rope_base).add("eps", c.rms_epsilon).add("tied", c.tied);
+  return f.text();
+}
+
+std::string hash_of(const std::vector<training_text>& texts) {
+  hash h;
+  for (const training_text& t : texts) h.add(std::span(t.ids));
+  return h.text();
 }
 
 quern::result<run_reader> run_reader::open(const std::string& who, const std::string& path,
@@ -83,8 +87,8 @@ quern::result<run_reader> run_reader::open(const std::string& who, const std::st
   const std::string* run = in.file_.metadata(run_key);
   if (run == nullptr) return in.bad("(__metadata__): has no key '", run_key, "'; it is not a checkpoint");
   if (*run != fingerprint)
-    return in.bad("(__metadata__ '", run_key, "'): is of another run: ", *run,
-                  "; this one is: ", fingerprint);
+    return in.bad("(__metadata__ '", run_key, "'): is of another run: ", difference(*run, fingerprint),
+                  "; give the options, texts and models it began with");
   return in;
 }
 
@@ -135,6 +139,9 @@ quern::result<void> read_progress(const run_reader& in, std::uint64_t steps, std
     if (!state) return state.error();
     found.state[i] = *state;
   }
+  if (std::ranges::all_of(found.state, [](std::uint64_t w) { return w == 0; }))
+    return in.bad("(__metadata__ '", random_key, "0'): the generator is all zeros, from which it never ",
+                  "moves; use another checkpoint");
   step = *at;
   random = found;
   return {};

@@ -81,6 +81,8 @@ class gradient_lanes {
 
 /// Every number of a config as one sentence, for fingerprints of runs.
 std::string describe_shape(const config& c);
+/// Tells texts apart (llama/hash.hpp).
+std::string hash_of(const std::vector<training_text>& texts);
 
 /// The file in which a run is kept: its fingerprint, numbers and tensors.
 class run_reader {
@@ -111,7 +113,7 @@ class run_reader {
 /// Writes the fingerprint, step and generator of a run; its tensors are the caller's to add.
 void begin_run(quern::safetensors_writer& out, const std::string& fingerprint, std::uint64_t step,
                const quern::rng& random);
-/// Takes them back. @returns io_error for a step above @p steps
+/// Takes them back. @returns io_error for a step above @p steps, or a generator that stands still
 quern::result<void> read_progress(const run_reader& in, std::uint64_t steps, std::uint64_t& step,
                                   quern::rng& random);
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <deque>
 #include <llama/block_training.hpp>
+#include <llama/fingerprint.hpp>
 #include <llama/hash.hpp>
 #include <llama/packed.hpp>
 #include <llama/slorb_linear.hpp>
@@ -155,23 +156,16 @@ class tune_worker {
   std::vector<std::int32_t> targets_;
 };
 
-std::string fingerprint(const model& m, std::span<const std::int32_t> ids, const tune_plan& plan) {
-  hash text_ids;
-  text_ids.add(ids.data(), ids.size_bytes());
+std::string describe_run(const model& m, const model* teacher, std::span<const std::int32_t> ids,
+                         const tune_plan& plan) {
   const quern::tune_options& o = plan.tune;
-  char text[512];
-  std::snprintf(
-      text, sizeof text,
-      "steps %llu batch %zu lanes %zu rates %.9g %.9g %.9g floor %.9g warmup %llu clip %.9g adamw %.9g %.9g "
-      "%.9g %.9g seed %llu context %zu distill %.9g | ids %s weights %s",
-      static_cast<unsigned long long>(o.steps), o.batch, o.lanes, static_cast<double>(o.rates.scale),
-      static_cast<double>(o.rates.zero), static_cast<double>(o.rates.row_scale), static_cast<double>(o.floor),
-      static_cast<unsigned long long>(o.warmup), static_cast<double>(o.clip),
-      static_cast<double>(o.adamw.beta1), static_cast<double>(o.adamw.beta2),
-      static_cast<double>(o.adamw.epsilon), static_cast<double>(o.adamw.weight_decay),
-      static_cast<unsigned long long>(o.seed), plan.context, static_cast<double>(plan.distill),
-      text_ids.text().c_str(), hash_of_first_rows(m).c_str());
-  return text;
+  fingerprint f;
+  f.add("steps", o.steps).add("batch", o.batch).add("lanes", o.lanes).add("rates", o.rates);
+  f.add("floor", o.floor).add("warmup", o.warmup).add("clip", o.clip).add("adamw", o.adamw);
+  f.add("seed", o.seed).add("context", plan.context).add("distill", plan.distill);
+  f.add("ids", hash_of(ids)).add("weights", hash_of(m));
+  if (teacher != nullptr) f.add("teacher", hash_of(*teacher));
+  return f.text();
 }
 
 quern::result<void> save_state(quern::scale_tuner& tuner, const std::string& run, const std::string& path) {
@@ -195,7 +189,8 @@ quern::result<void> load_state(quern::scale_tuner& tuner, const std::string& run
   const std::string* found = file->metadata(run_key);
   if (found == nullptr) return bad("(__metadata__): has no key '", run_key, "'; it is not such a checkpoint");
   if (*found != run)
-    return bad("(__metadata__ '", run_key, "'): is of another run: ", *found, "; this one is: ", run);
+    return bad("(__metadata__ '", run_key, "'): is of another run: ", difference(*found, run),
+               "; give the options, text and model it began with");
   unsigned long long step = 0;
   const std::string* text = file->metadata(step_key);
   if (text == nullptr || std::sscanf(text->c_str(), "%llu", &step) != 1 || step > steps)
@@ -251,7 +246,7 @@ quern::result<tune_report> tune_model(
   tuned_linears tuned(m);
   if (tuned.weights.empty())
     return quern::error("llama::tune_model: no linear is packed; compress the model first");
-  const std::string run = fingerprint(m, ids, plan);
+  const std::string run = plan.checkpoint.empty() ? "" : describe_run(m, teacher, ids, plan);
   quern::scale_tuner tuner(tuned.weights, plan.tune);
   if (plan.resume)
     if (const auto ok = load_state(tuner, run, plan.checkpoint, plan.tune.steps); !ok) return ok.error();

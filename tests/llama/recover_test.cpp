@@ -231,6 +231,21 @@ TEST_CASE("a run that is interrupted in either stage and resumed gives the same 
   tune.tune.steps = 13;
   CHECK(message(tune_model(m, nullptr, calibration(), tune, pool, {})).find("another run") !=
         std::string::npos);
+  // Other norms, and another teacher.
+  tune.tune.steps = 12, tune.distill = 0.5f, tune.resume = false;
+  model teacher = dense_model();
+  const model compressed = m;
+  CHECK(tune_model(m, &teacher, calibration(), tune, pool, stop_at(7)).value().interrupted);
+  tune.resume = true;
+  m.blocks[1].ffn_norm.back() += 1;
+  CHECK(message(tune_model(m, &teacher, calibration(), tune, pool, {})).find("another run") !=
+        std::string::npos);
+  m = compressed;
+  teacher.output_norm.back() += 1;
+  CHECK(message(tune_model(m, &teacher, calibration(), tune, pool, {})).find("another run") !=
+        std::string::npos);
+  teacher = dense_model();
+  CHECK(tune_model(m, &teacher, calibration(), tune, pool, {}).value().steps == 5);
   plan.checkpoint = folder.file("absent");
   CHECK_FALSE(compress_model(other, calibration(), plan, pool, {}));
 }

@@ -93,6 +93,10 @@ TEST_CASE("a checkpoint of another run or a damaged one is refused and changes n
   other_options.seed = 9;
   llama::trainer other(shape, other_options, texts());
   CHECK_FALSE(other.resume(folder.file("good")));
+  auto other_texts = texts();
+  other_texts[0].ids.back() ^= 1;
+  llama::trainer elsewhere(shape, options, other_texts);
+  CHECK_FALSE(elsewhere.resume(folder.file("good")));
   const std::string good = bytes_of(folder.file("good"));
   const auto damaged = [&](const std::string& bytes) {
     std::ofstream(folder.file("bad"), std::ios::binary) << bytes;
@@ -106,6 +110,12 @@ TEST_CASE("a checkpoint of another run or a damaged one is refused and changes n
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::memcpy(changed.data() + changed.size() - 4, &nan, 4);
   CHECK_FALSE(damaged(changed));
+  changed = good;
+  for (const char* word : {"0", "1", "2", "3"}) {
+    const std::size_t at = changed.find(std::string("\"train.random.") + word) + 18;
+    for (std::size_t i = at; changed[i] != '"'; ++i) changed[i] = '0';
+  }
+  CHECK_FALSE(damaged(changed));  // a generator that stands still
   changed = good;
   changed.replace(changed.find("\"train.step\":\"3\""), 16, "\"train.step\":\"x\"");
   CHECK_FALSE(damaged(changed));
