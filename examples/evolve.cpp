@@ -142,7 +142,7 @@ int search(const llama::evolve_settings& s, Communicator& others) {
   quern::require(!from_best || best.has_value(),
                  "evolve: --from-best needs --start, --baselines, --greedy or --best-of");
   const std::uint64_t mark = llama::search_mark(s, m, ids, task, o, run.tokens());
-  quern::evolve_state state = s.resume ? llama::read_state(s.checkpoint, task.space, mark).value()
+  quern::evolve_state state = s.resume ? llama::read_state(s.checkpoint, task.space, mark, o.generations).value()
                                        : quern::evolve_start(task.space, o, parents).value();
   const llama::stopwatch watch;
   spent cost{run.counts(), {}, 0};

@@ -118,10 +118,10 @@ std::string levels_svg(const search_task& task, const genome& g, const std::stri
 }
 
 result<quern::evolve_state> read_state(const std::string& path, const quern::search_space& space,
-                                       std::uint64_t mark) {
+                                       std::uint64_t mark, std::uint64_t generations) {
   const auto text = read_text(path);
   if (!text) return io_error("llama::read_state: ", text.error().what(), ", or start without --resume");
-  auto state = quern::parse_state(*text, space, mark);
+  auto state = quern::parse_state(*text, space, mark, generations);
   if (!state) return io_error("llama::read_state: '", path, "': ", state.error().what());
   return state;
 }

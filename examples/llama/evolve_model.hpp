@@ -41,8 +41,8 @@ std::vector<rival> depth_rivals(const search_task& task, const model& dense,
 std::string convergence_svg(const quern::evolve_state& state, const std::string& title);
 std::string levels_svg(const search_task& task, const genome& g, const std::string& y_label, double scale);
 
-/// Reads the state of a search that was stopped. @returns an error that names the file
+/// Reads the state of a search that was stopped before or at @p generations. @returns an error that names the file
 quern::result<quern::evolve_state> read_state(const std::string& path, const quern::search_space& space,
-                                              std::uint64_t mark);
+                                              std::uint64_t mark, std::uint64_t generations);
 
 }  // namespace llama
