@@ -58,6 +58,7 @@ one() {
   shift 5
   local to="$out/$name.$seed"
   [ -s "$to.json" ] && return 0
+  rm -f "$to.jsonl"  # of a run that was interrupted
   "$programs/retrain" "$here/data/quern-kjv-3m.safetensors" --text "$text" --held-out "$here/data/held_out.txt" \
     --pattern "$pattern" --variant "$variant" --loss "$loss" --seed "$seed" --steps "$steps" --batch 4 --lanes 2 \
     --context 256 --rate 5e-4 --floor 5e-6 --warmup 10 --lambda 6e-3 --update 10 --every 50 --windows 16 \

@@ -27,7 +27,8 @@ void read_flips(const run_log& log, run_outcome& out) {
   std::size_t early = 0;
   double sum = 0;
   for (const auto& line : log.lines()) {
-    if (!line.contains("flips")) continue;
+    const auto number = [&](const char* name) { return line.contains(name) && line[name].is_number(); };
+    if (!number("flips") || !number("drift")) continue;
     out.final_flips = line["flips"].get<double>(), out.drift = line["drift"].get<double>();
     if (early < 3) sum += out.final_flips, ++early;
   }
@@ -46,7 +47,8 @@ run_outcome retrain_run(retrainer& r, const run_files& files, std::span<const st
   };
   const auto note = [&](double nll) {
     log.add({{"step", r.step_count()}, {"held_out", nll}});
-    if (r.note_held_out(nll) && !files.best.empty()) save_model(files.best);
+    if (nll < r.best_loss() && !files.best.empty()) save_model(files.best);
+    r.note_held_out(nll);
   };
   if (r.step_count() == 0) {
     out.start_nll = measure(files.final_windows);
@@ -58,8 +60,14 @@ run_outcome retrain_run(retrainer& r, const run_files& files, std::span<const st
     const auto begin = std::chrono::steady_clock::now();
     const retrain_report report = r.step(pool).value();
     trained += std::chrono::steady_clock::now() - begin;
-    log.add(line_of(report, r.step_count()));
-    if (r.step_count() % files.every == 0 || r.step_count() == steps) note(measure(files.windows));
+    try {
+      log.add(line_of(report, r.step_count()));
+      if (r.step_count() % files.every == 0 || r.step_count() == steps) note(measure(files.windows));
+    } catch (const quern::error&) {
+      // The steps since the last checkpoint are worth more than a line; the log's error is the one to report.
+      if (!files.checkpoint.empty()) static_cast<void>(r.save(files.checkpoint));
+      throw;
+    }
     out.interrupted = !progress(r.step_count()) && r.step_count() < steps;
     const bool save = out.interrupted || r.step_count() == steps || r.step_count() % files.save_every == 0;
     if (save && !files.checkpoint.empty()) r.save(files.checkpoint).value();

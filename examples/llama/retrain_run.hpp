@@ -37,7 +37,8 @@ struct run_outcome {
 /// @param held        text to measure on
 /// @param save_model  writes the model as it is to a path
 /// @param progress    called with the number of steps that are done; false stops
-/// @throws what stands against it: a loss that is no number, a file that cannot be written
+/// @throws what stands against it: a loss that is no number, a file that cannot be written. Where that is the log or the
+/// best model, the checkpoint is written first.
 run_outcome retrain_run(retrainer& r, const run_files& files, std::span<const std::int32_t> held,
                         quern::thread_pool& pool, const std::function<void(const std::string&)>& save_model,
                         const std::function<bool(std::uint64_t)>& progress);

@@ -15,6 +15,19 @@ namespace {
 /// At most this many points of a chart carry a mark; longer runs are thinned.
 constexpr std::size_t chart_points = 200;
 
+/// A line lists two numbers for every linear; that of a model of 100 layers has 30,000 characters.
+constexpr std::size_t longest_line = std::size_t{1} << 20;
+
+/// @returns false for a line that is too long, without reading it to its end
+bool next_line(std::ifstream& in, std::string& out) {
+  out.clear();
+  for (int c = in.get(); c != std::ifstream::traits_type::eof() && c != '\n'; c = in.get()) {
+    if (out.size() == longest_line) return false;
+    out += static_cast<char>(c);
+  }
+  return true;
+}
+
 std::string text_of(const nlohmann::ordered_json& line) {
   return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
 }
@@ -23,21 +36,29 @@ std::string text_of(const nlohmann::ordered_json& line) {
 
 run_log::run_log(std::string path, std::uint64_t resume) : path_(std::move(path)) {
   if (path_.empty()) return;
-  std::string kept;
-  if (std::ifstream in(path_); in && resume > 0) {
-    std::size_t number = 0;
-    for (std::string text; std::getline(in, text);) {
-      ++number;
-      auto line = nlohmann::ordered_json::parse(text, nullptr, false);
-      // The last line may be cut short where the program was.
-      if (line.is_discarded() && in.peek() == std::ifstream::traits_type::eof()) break;
-      if (!line.is_object() || !line.contains("step") || !line["step"].is_number_unsigned())
-        quern::raise(quern::io_error("llama::run_log: '", path_, "' line ", number,
-                                     ": is no object with a \"step\"; give the log another name"));
-      if (line["step"].get<std::uint64_t>() > resume) continue;
-      kept += text_of(line);
-      lines_.push_back(std::move(line));
-    }
+  std::ifstream in(path_, std::ios::binary);
+  std::string kept, text;
+  for (std::size_t number = 1; in && in.peek() != std::ifstream::traits_type::eof(); ++number) {
+    const auto bad = [&](const auto&... why) {
+      return quern::io_error("llama::run_log: '", path_, "' line ", number, ": ", why...,
+                             "; give the log another name");
+    };
+    if (resume == 0)
+      quern::raise(
+          bad("is there already, and this run begins with step 1: go on from a checkpoint, or remove it"));
+    if (!next_line(in, text)) quern::raise(bad("is longer than ", longest_line, " characters"));
+    auto line = nlohmann::ordered_json::parse(text, nullptr, false);
+    // The last line may be cut short where the program was.
+    if (line.is_discarded() && in.peek() == std::ifstream::traits_type::eof()) break;
+    if (!line.is_object() || !line.contains("step") || !line["step"].is_number_unsigned())
+      quern::raise(bad("is no object with a \"step\""));
+    // Losses that were no number are null, "layers" is a list.
+    for (const auto& [name, value] : line.items())
+      if (!value.is_number() && !value.is_null() && !value.is_array())
+        quern::raise(bad("\"", name, "\" is neither a number nor a list"));
+    if (line["step"].get<std::uint64_t>() > resume) continue;
+    kept += text + '\n';
+    lines_.push_back(std::move(line));
   }
   auto file = quern::atomic_file::create(path_).value();
   file.write(std::as_bytes(std::span(kept))).value();

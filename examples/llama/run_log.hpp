@@ -15,7 +15,8 @@ namespace llama {
 class run_log {
  public:
   /// @param path    the file; empty: in memory only
-  /// @param resume  lines of later steps are dropped, all of them for 0: a run that goes on repeats those steps
+  /// @param resume  lines of later steps are dropped: a run that goes on repeats those steps. 0: the run begins, and
+  /// the file must not be there, or be empty
   /// @throws io_error for a file that cannot be written, or whose earlier lines are no log
   run_log(std::string path, std::uint64_t resume);
   /// @throws io_error where the line does not reach the file (a full disk)
