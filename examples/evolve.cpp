@@ -179,7 +179,6 @@ int search(const llama::evolve_settings& s, Communicator& others) {
       "beside %.1f MB of levels\n",
       o.generations, cost.seconds, cost.rate(), 100 * cost.in_linears(), 100 * cost.of_halves(),
       static_cast<double>(run.allocated()) / 1e6, static_cast<double>(p.database_bytes) / 1e6);
-  report.write_winner(state);
   nlohmann::ordered_json history = nlohmann::ordered_json::array();
   for (const quern::generation_record& r : state.history)
     history.push_back({r.generation, r.fitness, r.candidates, r.samples});
@@ -200,6 +199,7 @@ int search(const llama::evolve_settings& s, Communicator& others) {
                              {"database", p.database_bytes},
                              {"table", report.table()},
                              {"history", history}});
+  report.write_winner(state);  // after the figures, which a name that cannot be written must not cost
   return 0;
 }
 
