@@ -6,6 +6,7 @@
 // With --bqpo every block is trained after it is compressed, with --e2e N all scales end to end (GQSA); such runs can
 // be interrupted (Ctrl-C) and continued with --checkpoint and --resume.
 #include <csignal>
+#include <llama/check_files.hpp>
 #include <llama/cli.hpp>
 #include <llama/compress_head.hpp>
 #include <llama/compress_model.hpp>
@@ -146,6 +147,13 @@ int compress(settings& s) {
                  "compress: a model, --text and -o are needed; see --help");
   quern::require(!s.training.resume || !s.training.checkpoint.empty(),
                  "compress: --resume needs --checkpoint");
+  const bool fresh = !s.training.resume, stages = s.training.end_to_end.tune.steps > 0;
+  const std::string& blocks_file = s.training.checkpoint;
+  llama::check_files({{"model", s.model}, {"--text", s.text}},
+                     {{"--out", s.out},
+                      {"--json", s.json},
+                      {"--checkpoint", blocks_file, fresh},
+                      {"--checkpoint", stages && !blocks_file.empty() ? blocks_file + ".e2e" : "", fresh}});
   const llama::stopwatch watch;
   quern::thread_pool pool(s.threads);
   llama::model m = llama::load(s.model, pool, {.packed = true}).value();

@@ -5,6 +5,7 @@
 #include <cctype>
 #include <cmath>
 #include <filesystem>
+#include <llama/check_files.hpp>
 #include <llama/cli.hpp>
 #include <llama/evaluate.hpp>
 #include <llama/load.hpp>
@@ -106,10 +107,14 @@ row measure(const entry& e, const settings& s, const std::vector<std::int32_t>& 
 int demo(settings& s) {
   quern::thread_pool pool(s.threads);
   std::filesystem::create_directories(s.out);
-  const llama::tokenizer words = llama::tokenizer::bytes();
-  const auto held_out = llama::read_ids(s.data + "/held_out.txt", words).value();
+  const std::string held_file = s.data + "/held_out.txt", text_file = s.data + "/calibration.txt";
   s.inputs.source = s.data + "/quern-kjv-3m.safetensors";
-  s.inputs.text = llama::read_ids(s.data + "/calibration.txt", words).value();
+  if (s.json.empty()) s.json = s.out + "/demo.json";
+  llama::check_files({{"--data", s.inputs.source}, {"--data", held_file}, {"--data", text_file}},
+                     {{"--out", s.out + "/perplexity.svg"}, {"--json", s.json}});
+  const llama::tokenizer words = llama::tokenizer::bytes();
+  const auto held_out = llama::read_ids(held_file, words).value();
+  s.inputs.text = llama::read_ids(text_file, words).value();
   s.inputs.folder = s.out + "/levels";
   std::printf("%-26s %-24s %8s %9s %9s %10s %10s %9s %8s\n", "", "quantizer", "bits/w", "nats/byte",
               "perplexity", "linears B", "file B", "tokens/s", "seconds");
@@ -137,7 +142,7 @@ int demo(settings& s) {
                     {"decode_tokens_per_second", r.decode},
                     {"seconds", r.seconds}});
   }
-  llama::write_json(s.json.empty() ? s.out + "/demo.json" : s.json, rows);
+  llama::write_json(s.json, rows);
   llama::write_text(s.out + "/perplexity.svg", llama::svg(chart)).value();
   std::printf("files, demo.json and perplexity.svg are in %s\n", s.out.c_str());
   return 0;

@@ -4,6 +4,7 @@
 //          -o small.safetensors --svg search --json search.json
 // Several processes share the candidates where the program is built with MPI: mpirun -n 2 evolve --mpi ...
 #include <csignal>
+#include <llama/check_files.hpp>
 #include <llama/cli.hpp>
 #include <llama/evolve_cli.hpp>
 #include <llama/evolve_model.hpp>
@@ -68,6 +69,16 @@ struct spent {
 template <class Communicator>
 int search(const llama::evolve_settings& s, Communicator& others) {
   const bool talk = others.rank() == 0;
+  const auto chart = [&](const char* name) { return s.svg.empty() ? s.svg : s.svg + name; };
+  llama::check_files(
+      {{"model", s.model}, {"--text", s.text}, {"--held-out", s.held_out}, {"--start", s.begin}},
+      {{"--checkpoint", s.checkpoint, !s.resume},
+       {"--out", s.out},
+       {"--config", s.config},
+       {"--tensor-types", s.tensor_types},
+       {"--svg", chart("-convergence.svg")},
+       {"--svg", chart("-levels.svg")},
+       {"--json", s.json}});
   quern::thread_pool pool(s.threads);
   const llama::model m = llama::load(s.model, pool, {.packed = s.packed}).value();
   const llama::tokenizer words = llama::load_tokenizer(s.model).value();
@@ -142,8 +153,9 @@ int search(const llama::evolve_settings& s, Communicator& others) {
   quern::require(!from_best || best.has_value(),
                  "evolve: --from-best needs --start, --baselines, --greedy or --best-of");
   const std::uint64_t mark = llama::search_mark(s, m, ids, task, o, run.tokens());
-  quern::evolve_state state = s.resume ? llama::read_state(s.checkpoint, task.space, mark, o.generations).value()
-                                       : quern::evolve_start(task.space, o, parents).value();
+  quern::evolve_state state = s.resume
+                                  ? llama::read_state(s.checkpoint, task.space, mark, o.generations).value()
+                                  : quern::evolve_start(task.space, o, parents).value();
   const llama::stopwatch watch;
   spent cost{run.counts(), {}, 0};
   const std::uint64_t first = state.generation;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <llama/catalogue.hpp>
+#include <llama/check_files.hpp>
 #include <llama/cli.hpp>
 #include <llama/formats.hpp>
 #include <numeric>
@@ -200,5 +201,8 @@ int main(int argc, char** argv) {
       ->check(llama::finite(0, 1e6));
   app.add_flag("--list", s.list, "list the formats that the programs are compiled for");
   app.add_option("--json", s.json, "file for the figures");
-  return llama::run(app, argc, argv, [&] { return s.list ? list_formats(s) : explain(s); });
+  return llama::run(app, argc, argv, [&] {
+    llama::check_files({}, {{"--json", s.json}});
+    return s.list ? list_formats(s) : explain(s);
+  });
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Continues a text with a model, dense or compressed:
 //   generate model.safetensors --prompt "In the beginning" -n 64
+#include <llama/check_files.hpp>
 #include <llama/cli.hpp>
 #include <llama/evaluate.hpp>
 #include <llama/load.hpp>
@@ -29,6 +30,7 @@ int main(int argc, char** argv) {
   llama::add_threads(app, threads);
   app.add_option("--json", json, "file for text, ids and figures");
   return llama::run(app, argc, argv, [&] {
+    llama::check_files({{"MODEL", path}}, {{"--json", json}});
     quern::thread_pool pool(threads);
     const llama::model m = llama::load(path, pool, load).value();
     const auto words = llama::load_tokenizer(path).value();

@@ -2,6 +2,7 @@
 // Negative log likelihood of a text under a model, dense or compressed:
 //   perplexity model.gguf --text wiki.test.raw --context 512 --windows 32
 #include <cmath>
+#include <llama/check_files.hpp>
 #include <llama/cli.hpp>
 #include <llama/evaluate.hpp>
 #include <llama/load.hpp>
@@ -27,6 +28,7 @@ int main(int argc, char** argv) {
   llama::add_threads(app, threads);
   app.add_option("--json", json, "file for the figures");
   return llama::run(app, argc, argv, [&] {
+    llama::check_files({{"MODEL", path}, {"--text", text}}, {{"--json", json}});
     quern::thread_pool pool(threads);
     const llama::model m = llama::load(path, pool, load).value();
     const auto words = llama::load_tokenizer(path).value();

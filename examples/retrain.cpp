@@ -6,6 +6,7 @@
 // quantizes what it writes without touching the masks.
 #include <cmath>
 #include <csignal>
+#include <llama/check_files.hpp>
 #include <llama/cli.hpp>
 #include <llama/load.hpp>
 #include <llama/model_file.hpp>
@@ -160,6 +161,23 @@ void print(const settings& s, const llama::retrainer& r, const llama::run_outcom
                      {"peak_memory", llama::peak_memory()}});
 }
 
+void check_files(const settings& s) {
+  std::vector<llama::named_file> inputs{
+      {"MODEL", s.model}, {"--teacher", s.teacher}, {"--held-out", s.held_out}};
+  for (const std::string& path : s.texts) inputs.push_back({"--text", path});
+  const auto chart = [&](const char* name) { return s.files.svg.empty() ? "" : s.files.svg + name; };
+  std::vector<llama::named_file> outputs{{"--checkpoint", s.files.checkpoint, !s.resume},
+                                         {"--log", s.files.log, !s.resume},
+                                         {"--svg", chart(".loss.svg")},
+                                         {"--svg", chart(".flips.svg")},
+                                         {"--output", s.out},
+                                         {"--best", s.files.best},
+                                         {"--json", s.json}};
+  // Read where it is there, else written.
+  (llama::is_there(s.cache).value() ? inputs : outputs).push_back({"--teacher-cache", s.cache});
+  llama::check_files(inputs, outputs);
+}
+
 /// @returns 0, or 1 if it was interrupted
 int retrain(settings& s) {
   resolve(s);
@@ -168,6 +186,7 @@ int retrain(settings& s) {
   const llama::format_ops* const side = llama::find_format("dense", s.side_format);
   quern::require(side != nullptr, "retrain: dense with ", s.side_format,
                  " is not compiled into this program");
+  check_files(s);
   const auto stop = [] { return interrupted != 0; };
   quern::thread_pool pool(s.threads);
   const llama::tokenizer words = llama::load_tokenizer(s.model).value();

@@ -5,6 +5,7 @@
 // an empty context, of random ids, nothing drawn from the logits; one run before the clock starts.
 #include <cmath>
 #include <llama/catalogue.hpp>
+#include <llama/check_files.hpp>
 #include <llama/cli.hpp>
 #include <llama/load.hpp>
 #include <llama/packed.hpp>
@@ -67,6 +68,7 @@ std::vector<double> timed(std::size_t repeat, F&& f) {
 }
 
 int speed(const settings& s) {
+  llama::check_files({{"MODEL", s.model}}, {{"--json", s.json}});
   quern::thread_pool all;
   const llama::model source = llama::load(s.model, all, s.load).value();
   quern::rng random(2);

@@ -3,6 +3,7 @@
 //   train --text kjv.txt --text jargon.txt --held-out held_out.txt --steps 3000 -o model.safetensors
 // With --checkpoint it can be interrupted (Ctrl-C) and continued with --resume, bit for bit.
 #include <csignal>
+#include <llama/check_files.hpp>
 #include <llama/cli.hpp>
 #include <llama/load.hpp>
 #include <llama/text_ids.hpp>
@@ -50,6 +51,10 @@ struct settings {
 
 /// @returns 0, or 1 if it was interrupted
 int train(const settings& s) {
+  std::vector<llama::named_file> inputs{{"--held-out", s.held_out}};
+  for (const std::string& path : s.texts) inputs.push_back({"--text", path});
+  llama::check_files(inputs,
+                     {{"--output", s.out}, {"--checkpoint", s.checkpoint, !s.resume}, {"--json", s.json}});
   const llama::tokenizer words = llama::tokenizer::bytes();
   std::vector<llama::training_text> corpus;
   for (const auto& path : s.texts) corpus.push_back({llama::read_ids(path, words).value()});

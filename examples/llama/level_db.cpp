@@ -11,6 +11,7 @@
 #include <llama/text_file.hpp>
 #include <optional>
 #include <quern/calib/layer_error.hpp>
+#include <quern/io/atomic_file.hpp>
 #include <quern/io/checkpoint.hpp>
 
 namespace llama {
@@ -237,6 +238,8 @@ result<level_db> level_db::make(const model& m, std::span<const std::int32_t> id
   session run(m, n, pool, activation::f32);  // moments of the inputs themselves
   const auto window = [&](std::size_t i) { return span2<float>(stream.data() + i * n * width, n, width); };
   if (missing != 0) {
+    // Before the first block, which can take an hour.
+    if (const auto probe = quern::atomic_file::create(file_of(folder, 0)); !probe) return probe.error();
     stream.resize(plan.windows * n * width);
     for (std::size_t i = 0; i < plan.windows; ++i) run.embed(ids.subspan(i * n, n), window(i));
   }

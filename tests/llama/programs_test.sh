@@ -2,75 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The programs on bad input: exit status 2, a sentence on stderr that names the problem, and no file made or
 # changed. Then the good path on a tiny model. First argument: the folder of the built programs.
-set -u
-export LC_ALL=C
-programs=${1:?usage: programs_test.sh FOLDER_OF_PROGRAMS}
-programs=$(cd "$programs" 2>/dev/null && pwd) || { echo "SKIP: no folder of built programs"; exit 77; }
-for p in train perplexity generate explain; do
-  [ -x "$programs/$p" ] || { echo "SKIP: $p is not built"; exit 77; }
-done
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-failures=0 checks=0
-
-fail() {
-  failures=$((failures + 1))
-  echo "FAILED: $1"
-  shift
-  [ $# -eq 0 ] || printf '  %s\n' "$@"
-}
-# Names and checksums of all files but the logs of this test.
-state() { find . -type f ! -name 'log.*' -exec cksum {} + | sort; }
-
-# good PROGRAM ARGUMENTS..: status 0.
-good() {
-  local program=$1 status
-  shift
-  checks=$((checks + 1))
-  "$programs/$program" "$@" >log.out 2>log.err
-  status=$?
-  [ $status -eq 0 ] || fail "$program $*: status $status instead of 0" "$(head -c 600 log.err)"
-}
-# bad PATTERN PROGRAM ARGUMENTS..: status 2, PATTERN on stderr, files as they were.
-bad() {
-  local pattern=$1 program=$2 before status
-  shift 2
-  checks=$((checks + 1))
-  before=$(state)
-  "$programs/$program" "$@" >log.out 2>log.err
-  status=$?
-  [ $status -eq 2 ] || fail "$program $*: status $status instead of 2" "$(head -c 600 log.err)"
-  grep -Eq -- "$pattern" log.err || fail "$program $*: stderr lacks '$pattern'" "$(head -c 600 log.err)"
-  [ "$(state)" = "$before" ] || fail "$program $*: files were made or changed" "$(state)"
-}
-# interrupted PATTERN TEST FILE PROGRAM ARGUMENTS..: Ctrl-C once FILE is there (-e) or has something in it (-s) gives
-# status 1 and PATTERN on stderr.
-interrupted() {
-  local pattern=$1 when=$2 file=$3 program=$4 status
-  shift 4
-  checks=$((checks + 1))
-  : >log.err
-  "$programs/$program" "$@" >log.out 2>log.err &
-  for i in $(seq 1 3000); do
-    [ "$when" "$file" ] && break
-    sleep 0.02
-  done
-  kill -INT $!
-  wait $!
-  status=$?
-  [ $status -eq 1 ] && grep -Eq -- "$pattern" log.err ||
-    fail "$program $*, interrupted: status $status instead of 1, or no '$pattern'" "$(tail -c 600 log.err)"
-}
-# is_json FILE PYTHON_CONDITION: FILE parses as d, and the condition holds.
-is_json() {
-  [ -n "$python" ] || return 0
-  checks=$((checks + 1))
-  "$python" -c "import json,sys; d=json.load(open('$1')); sys.exit(0 if ($2) else 1)" 2>log.err ||
-    fail "$1: does not parse, or not ($2)" "$(head -c 600 "$1")" "$(tail -n 1 log.err)"
-}
-
-python=$(command -v python3) || echo "note: without python3, damaged weights and JSON are not looked at"
+source "$(dirname "${BASH_SOURCE[0]}")/program_checks.sh"
+needs train perplexity generate explain
 
 for p in train perplexity generate explain compress retrain demo evolve speed; do
   [ -x "$programs/$p" ] || continue
@@ -80,9 +13,6 @@ for p in train perplexity generate explain compress retrain demo evolve speed; d
 done
 
 # A tiny model: the same command gives the same bytes.
-for i in $(seq 1 200); do echo "$i: In the beginning was the word, and the word was $((i * 7919 % 1000))."; done >text
-tiny=(--text text --width 32 --layers 1 --ffn 48 --heads 2 --kv-heads 1 --head-dim 16 --context 64 --batch 2
-  --lanes 2 --threads 1)
 good train "${tiny[@]}" --steps 3 -o model.safetensors --json train.json
 good train "${tiny[@]}" --steps 3 -o again.safetensors
 cmp -s model.safetensors again.safetensors || fail "train: two equal runs wrote different files"
@@ -428,7 +358,7 @@ if [ -x "$programs/retrain" ]; then
   bad 'absent' retrain "${r[@]}" --teacher absent
   bad 'absent' retrain "${r[@]}" --checkpoint absent --resume
   bad 'another run' retrain "${r[@]}" --seed 9 --checkpoint run.state --resume
-  bad 'not a checkpoint' retrain "${r[@]}" --checkpoint model.safetensors --resume
+  bad 'not a checkpoint' retrain "${r[@]}" --checkpoint narrow.safetensors --resume
   bad 'run.state' retrain "${r[@]}" --top-k 3 --teacher-cache run.state
   r2=(model.safetensors --held-out text --context 32 --lanes 1 --windows 2 --final-windows 2)
   bad 'top-k is 257; the vocabulary has 256' retrain "${r2[@]}" --text text --top-k 257 --threads 2
@@ -441,10 +371,10 @@ if [ -x "$programs/retrain" ]; then
   [ -e out ] && fail 'retrain: half a cache was written'
   bad 'absent/out' retrain "${r[@]}" -o absent/out
   bad 'absent/log' retrain "${r[@]}" --log absent/log
-  bad 'learning rate' retrain "${r[@]}" --rate 1e30 --warmup 0 --checkpoint run.state --save-every 100
+  bad 'learning rate' retrain "${r[@]}" --rate 1e30 --warmup 0 --checkpoint other.state --save-every 100
   # A quota of 8 KB for files stands for a full disk.
   before=$(state)
-  (trap '' XFSZ; ulimit -f 8; "$programs/retrain" "${r[@]}" --checkpoint run.state --save-every 1) >log.out 2>log.err
+  (trap '' XFSZ; ulimit -f 8; "$programs/retrain" "${r[@]}" --checkpoint full.state --save-every 1) >log.out 2>log.err
   [ $? -eq 2 ] && grep -q 'free space' log.err || fail 'retrain: a full disk is not reported' "$(head -c 600 log.err)"
   [ "$(state)" = "$before" ] || fail 'retrain: a full disk changed files' "$(state)"
   if [ -x "$programs/compress" ]; then
@@ -478,6 +408,4 @@ if [ -x "$programs/embed_in_engine" ]; then
   bad 'free space' embed_in_engine absent/engine.safetensors
 fi
 
-[ -z "$(find . -name '*.part*')" ] || fail 'unfinished files are left' "$(find . -name '*.part*')"
-echo "$checks runs, $failures failures"
-[ "$failures" -eq 0 ]
+finish
