@@ -6,6 +6,7 @@
 #include <quern/core/thread_pool.hpp>
 #include <quern/format/pack.hpp>
 #include <quern/format/unpack.hpp>
+#include <quern/format/validate.hpp>
 #include <string>
 
 #include "../formats.hpp"
@@ -138,6 +139,23 @@ TEST_CASE("pack names the row and column that break the pattern") {
   const bit_mask other(3, 64, true);
   CHECK_FALSE(try_pack<dense, real<float>>(std::as_const(w).view(), &other));
   CHECK_THROWS_AS((pack<dense, real<f16>>(std::as_const(w).view())), shape_error);
+}
+
+TEST_CASE("an offset that fp16 cannot hold is an error, not an infinity") {
+  // A step of 140000 / 15 is an fp16 number, and 8 of them are not.
+  dense_matrix w(16, 64);
+  for (std::size_t i = 0; i < w.data.size(); ++i) w.data[i] = i % 2 != 0 ? 1.0f : -1.0f;
+  const auto format_of = [&] { return try_pack<dense, affine<4, 32, f16_offset>>(std::as_const(w).view()); };
+  for (std::size_t c = 32; c < 64; ++c) w.view()(9, c) *= 70000;
+  const auto large = format_of();
+  REQUIRE_FALSE(large);
+  CHECK(std::string(large.error().what()).find("row 9 column 32: the weights are too large") !=
+        std::string::npos);
+  // What is accepted is accepted again, up to the largest offset.
+  for (std::size_t c = 32; c < 64; ++c) w.view()(9, c) *= 60000.0f / 70000;
+  const auto held = format_of();
+  REQUIRE_MESSAGE(held, held.error().what());
+  CHECK(checked<dense, affine<4, 32, f16_offset>>(held->view().raw(), held->bytes()));
 }
 
 TEST_CASE("bits per weight by hand") {

@@ -46,13 +46,14 @@ struct affine {
   QUERN_HD static constexpr float row_scale(float largest) { return policy::row_scale(largest); }
   /// scale and offset as they come back from storage; the offset is a whole number of steps.
   QUERN_HD static constexpr run_params stored(run_params p, float row) {
-    const std::uint32_t z = zero_point(p);
+    const float z = static_cast<float>(zero_point(p));
     float scale = policy::decode(policy::encode(p.scale, row), row);
-    // z * scale must be an fp16 number (11 significant bits) for 0 to decode to 0: leave room for the bits of
-    // z.
-    if constexpr (has_offset)
+    if constexpr (has_offset) {
+      // z * scale must be an fp16 number (11 significant bits) for 0 to decode to 0: leave room for z's bits.
       scale = to_float(f16{static_cast<std::uint16_t>(short_scale(to_f16(scale).bits))});
-    return {scale, -scale * static_cast<float>(z)};
+      return {scale, to_float(to_f16(-scale * z))};  // infinite beyond fp16, which rounding reports
+    }
+    return {scale, -scale * z};
   }
   QUERN_HD static constexpr std::uint32_t scale_code(run_params p, float row) {
     return policy::encode(p.scale, row);
