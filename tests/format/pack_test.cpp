@@ -141,6 +141,40 @@ TEST_CASE("pack names the row and column that break the pattern") {
   CHECK_THROWS_AS((pack<dense, real<f16>>(std::as_const(w).view())), shape_error);
 }
 
+TEST_CASE("what a mask prunes is not looked at") {
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+  dense_matrix w(16, 64);
+  for (float& v : w.data) v = 1;
+  bit_mask mask(16, 64, true);
+  for (std::size_t c = 16; c < 32; ++c) mask.set(3, c, false);
+  const auto clean = pack<group<16>, affine<4, 16>>(std::as_const(w).view(), mask);
+  w.view()(3, 20) = nan;
+  w.view()(3, 31) = -std::numeric_limits<float>::infinity();
+  const auto same = try_pack<group<16>, affine<4, 16>>(std::as_const(w).view(), &mask);
+  REQUIRE_MESSAGE(same, same.error().what());
+  CHECK(std::memcmp(same->view()[stream::begin], clean.view()[stream::begin], clean.bytes().total()) == 0);
+  // Behind one that is pruned, one that is not.
+  w.view()(3, 40) = nan;
+  const auto bad = try_pack<group<16>, affine<4, 16>>(std::as_const(w).view(), &mask);
+  REQUIRE_FALSE(bad);
+  CHECK(std::string(bad.error().what()).find("row 3 column 40 is NaN") != std::string::npos);
+  // 2:4 completes windows with pruned places.
+  dense_matrix quads(16, 64);
+  for (float& v : quads.data) v = nan;
+  for (std::size_t r = 0; r < 16; ++r) quads.view()(r, 5) = 2;
+  bit_mask one(16, 64);
+  for (std::size_t r = 0; r < 16; ++r) one.set(r, 5, true);
+  const auto packed = try_pack<nm<2, 4>, real<f16>>(std::as_const(quads).view(), &one);
+  REQUIRE(packed);
+  dense_matrix out(16, 64);
+  unpack(packed->view(), out.view());
+  for (std::size_t c = 0; c < 64; ++c) CHECK(out.view()(7, c) == (c == 5 ? 2.0f : 0.0f));
+  // Codes are stored with the parameters of their run, pruned or not.
+  coded_matrix<affine<4, 16>> codes(16, 64);
+  codes.params(3, 1) = {nan, 0};
+  CHECK_FALSE(try_pack<group<16>, affine<4, 16>>(codes, &mask));
+}
+
 TEST_CASE("an offset that fp16 cannot hold is an error, not an infinity") {
   // A step of 140000 / 15 is an fp16 number, and 8 of them are not.
   dense_matrix w(16, 64);

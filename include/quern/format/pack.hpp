@@ -3,15 +3,14 @@
 // quern::span2<const float> dense(data, rows, cols);
 // auto a = quern::pack<quern::group<16>, quern::affine<4, 16>>(dense);         // zeros mark what is pruned
 // auto b = quern::pack<quern::group<16>, quern::affine<4, 16>>(dense, mask);   // a mask says it
-// auto c = quern::try_pack<quern::nm<2, 4>, quern::real<quern::f16>>(dense);   // an error instead of an
-// exception
+// auto c = quern::try_pack<quern::nm<2, 4>, quern::real<quern::f16>>(dense);   // an error, not an exception
 
 #include <quern/core/executor.hpp>
-#include <quern/format/coded.hpp>
+#include <quern/format/pack_source.hpp>
 #include <quern/format/traverse.hpp>
-#include <quern/pattern/mask.hpp>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 namespace packing {
 
 /// Where a band of rows cannot be packed: a weight that is not finite (or overflows its format), or a mask
@@ -28,80 +27,6 @@ inline constexpr std::size_t band_rows = P::unit_rows > lanes ? P::unit_rows : l
 template <class P>
 inline constexpr std::size_t band_blocks = band_rows<P> / static_cast<std::size_t>(P::unit_rows);
 
-/// Rounds float weights as they are packed.
-template <quantizer Q>
-struct float_source {
-  span2<const float> w;
-  std::size_t rows() const { return w.rows(); }
-  std::size_t cols() const { return w.cols(); }
-  float value(std::size_t r, std::size_t c) const { return w(r, c); }
-  /// Whether row @p r has neither NaN nor infinity.
-  bool is_finite(std::size_t r) const { return all_finite(w.row(r), cols()); }
-  /// Row @p r without its pruned weights; @p scratch holds cols() floats.
-  std::size_t fill(std::size_t r, const bit_mask* mask, float* scratch, coded_row<Q>& out) const {
-    if (mask == nullptr) return round_row<Q>(w.row(r), cols(), out);
-    for (std::size_t c = 0; c < cols(); ++c) scratch[c] = (*mask)(r, c) ? w(r, c) : 0.0f;
-    return round_row<Q>(scratch, cols(), out);
-  }
-};
-
-/// Stores codes that have been chosen before.
-template <quantizer Q>
-struct coded_source {
-  const coded_matrix<Q>& w;
-  std::size_t rows() const { return w.rows(); }
-  std::size_t cols() const { return w.cols(); }
-  float value(std::size_t r, std::size_t c) const { return w.value(r, c); }
-  bool is_finite(std::size_t r) const {
-    for (std::size_t c = 0; c < cols(); ++c)
-      if (!quern::is_finite(w.value(r, c))) return false;
-    return true;
-  }
-  std::size_t fill(std::size_t r, const bit_mask* mask, float*, coded_row<Q>& out) const {
-    for (std::size_t c = 0; c < cols(); ++c) out.codes[c] = w.code(r, c);
-    for (std::size_t i = 0; i < w.runs(); ++i) out.params[i] = w.params(r, i);
-    out.row_scale = w.row_scale(r);
-    if (mask == nullptr) return cols();
-    // A pruned weight that shares a stored unit (N:M completed to N, for example) holds the code of zero.
-    for (std::size_t c = 0; c < cols(); ++c) {
-      if ((*mask)(r, c)) continue;
-      if constexpr (Q::run > 0)
-        out.codes[c] = static_cast<typename Q::code_type>(Q::encode(0, out.params[c / Q::run]));
-      else
-        out.codes[c] = 0;
-    }
-    return cols();
-  }
-};
-
-inline namespace QUERN_BUILD {
-
-/// The survivors of one row as bits: those of the mask, or the weights that are not zero.
-class row_bits {
- public:
-  template <class Source>
-  void read(const Source& source, const bit_mask* mask, std::size_t r) {
-    const std::size_t words = (source.cols() + 63) / 64;
-    words_.assign(words + 1, 0);  // one more, so that 16 bits can be taken anywhere
-    if (mask != nullptr) {
-      std::memcpy(words_.data(), mask->row(r), words * 8);
-    } else {
-      for (std::size_t c = 0; c < source.cols(); ++c)
-        words_[c / 64] |= static_cast<std::uint64_t>(source.value(r, c) != 0.0f) << c % 64;
-    }
-  }
-  /// Bits [first, first + n), n at most 16; those past the last column are 0.
-  std::uint32_t operator()(std::size_t first, int n) const {
-    if (first / 64 + 1 >= words_.size()) return 0;
-    std::uint64_t v = words_[first / 64] >> first % 64;
-    if (first % 64 > 48) v |= words_[first / 64 + 1] << (64 - first % 64);
-    return static_cast<std::uint32_t>(v & ((1u << n) - 1));
-  }
-
- private:
-  std::vector<std::uint64_t> words_;
-};
-
 /// Which units of a band survive: [windows][blocks] 16-bit masks, and the number of stored cells.
 template <class P, class Q, class Source>
 fault scan_band(const Source& source, const bit_mask* mask, std::size_t band, std::uint16_t* masks,
@@ -111,11 +36,7 @@ fault scan_band(const Source& source, const bit_mask* mask, std::size_t band, st
   const std::size_t end_row =
       first_row + band_rows<P> < source.rows() ? first_row + band_rows<P> : source.rows();
   for (std::size_t r = first_row; r < end_row; ++r) {
-    if (!source.is_finite(r)) {
-      std::size_t c = 0;
-      while (c + 1 < cols && quern::is_finite(source.value(r, c))) ++c;
-      return {fault::not_finite, r, c};
-    }
+    if (const std::size_t c = source.first_bad(r, mask); c < cols) return {fault::not_finite, r, c};
     if constexpr (P::kind != survivors::all) alive.read(source, mask, r);
     if constexpr (P::kind == survivors::positions) {
       for (std::size_t c = 0; c < cols; c += P::of) {
@@ -176,8 +97,9 @@ void write_index(matrix<P, Q>& w, std::size_t band, const std::uint16_t* masks, 
       static_cast<std::uint32_t>(P::kind == survivors::listed ? first_cell / P::unit_rows : first_cell);
   if constexpr (!l::uniform) std::memcpy(w.writable(stream::begin) + band * 4, &begin, 4);
   if constexpr (P::kind == survivors::masked) {
-    std::memcpy(w.writable(stream::index) + band * windows * band_blocks<P> * 2, masks,
-                windows * band_blocks<P> * 2);
+    if (windows != 0)
+      std::memcpy(w.writable(stream::index) + band * windows * band_blocks<P> * 2, masks,
+                  windows * band_blocks<P> * 2);
   } else {
     const int bytes = l::index_bytes(w.cols());
     std::byte* out = w.writable(stream::index) + begin * static_cast<std::size_t>(bytes);
@@ -189,17 +111,31 @@ void write_index(matrix<P, Q>& w, std::size_t band, const std::uint16_t* masks, 
   }
 }
 
+/// What one thread works with: allocated before the threads part, since what an executor runs must not throw.
+template <class P, class Q>
+struct scratch {
+  std::vector<row_bits> alive;  ///< of a row, or of every row of a tile
+  coded_matrix<Q> rows;         ///< [16 x cols] of a tile
+  std::vector<float> weights;   ///< [cols] of a row without its pruned ones
+  explicit scratch(std::size_t cols)
+      : alive(P::kind == survivors::positions ? lanes : 1, row_bits(cols)),
+        rows(lanes, cols),
+        weights(cols) {}
+};
+
 /// Codes and parameters of the 16 rows of one tile.
 template <class P, class Q, class Source>
 fault write_tile(matrix<P, Q>& w, const Source& source, const bit_mask* mask, std::size_t tile,
-                 coded_matrix<Q>& rows, std::vector<float>& scratch) {
+                 scratch<P, Q>& own_memory) {
   using l = layout<P, Q>;
+  coded_matrix<Q>& rows = own_memory.rows;
+  std::vector<row_bits>& alive = own_memory.alive;
   const std::size_t cols = source.cols();
   for (std::size_t lane = 0; lane < lanes; ++lane) {
     const std::size_t r = tile * lanes + lane;
     if (r >= source.rows()) break;
     coded_row<Q> row = rows.row(lane);
-    const std::size_t bad = source.fill(r, mask, scratch.data(), row);
+    const std::size_t bad = source.fill(r, mask, own_memory.weights.data(), row);
     if (bad < cols) return {fault::too_large, r, bad};
     rows.row_scale(lane) = row.row_scale;
     if constexpr (Q::row_scaled) {
@@ -216,7 +152,6 @@ fault write_tile(matrix<P, Q>& w, const Source& source, const bit_mask* mask, st
   };
   std::byte* const planes[3] = {w.writable(stream::codes), w.writable(stream::codes1),
                                 w.writable(stream::codes2)};
-  row_bits alive[P::kind == survivors::positions ? lanes : 1];
   if constexpr (P::kind == survivors::positions)
     for (std::size_t lane = 0; lane < lanes && tile * lanes + lane < source.rows(); ++lane)
       alive[lane].read(source, mask, tile * lanes + lane);
@@ -304,10 +239,18 @@ result<matrix<P, Q>> pack_from(const Source& source, const bit_mask* mask, Exec&
   std::vector<std::uint16_t> masks(bands * masks_per_band);
   std::vector<std::size_t> begin(bands + 1);
   std::vector<fault> faults(bands);
-  exec.parallel_for(bands, 1, [&](std::size_t first, std::size_t end) {
-    row_bits scratch;
-    for (std::size_t b = first; b < end; ++b)
-      faults[b] = scan_band<P, Q>(source, mask, b, masks.data() + b * masks_per_band, begin[b + 1], scratch);
+  const std::size_t parts = part_count(bands, 1, static_cast<std::size_t>(exec.concurrency()));
+  std::vector<scratch<P, Q>> memory(parts, scratch<P, Q>(cols));
+  const auto for_each_band = [&](auto&& f) {  // f(band, memory of nobody else)
+    exec.parallel_for(parts, 1, [&](std::size_t first, std::size_t end) {
+      for (std::size_t p = first; p < end; ++p)
+        for (std::size_t b = part_begin(bands, parts, p); b < part_begin(bands, parts, p + 1); ++b)
+          f(b, memory[p]);
+    });
+  };
+  for_each_band([&](std::size_t b, scratch<P, Q>& s) {
+    faults[b] =
+        scan_band<P, Q>(source, mask, b, masks.data() + b * masks_per_band, begin[b + 1], s.alive.front());
   });
   for (const fault& f : faults)
     if (f.kind != fault::none) return describe<P, Q>(f);
@@ -322,13 +265,10 @@ result<matrix<P, Q>> pack_from(const Source& source, const bit_mask* mask, Exec&
     }
   }
   constexpr std::size_t tiles_per_band = band_rows<P> / lanes;
-  exec.parallel_for(bands, 1, [&](std::size_t first, std::size_t end) {
-    coded_matrix<Q> scratch_rows(lanes, cols);
-    std::vector<float> scratch(cols);
-    for (std::size_t b = first; b < end; ++b)
-      for (std::size_t t = b * tiles_per_band; t < (b + 1) * tiles_per_band && faults[b].kind == fault::none;
-           ++t)
-        faults[b] = write_tile(w, source, mask, t, scratch_rows, scratch);
+  for_each_band([&](std::size_t b, scratch<P, Q>& s) {
+    for (std::size_t t = b * tiles_per_band; t < (b + 1) * tiles_per_band && faults[b].kind == fault::none;
+         ++t)
+      faults[b] = write_tile(w, source, mask, t, s);
   });
   for (const fault& f : faults)
     if (f.kind != fault::none) return describe<P, Q>(f);
@@ -341,20 +281,18 @@ matrix<P, Q> unwrap(result<matrix<P, Q>>&& r) {
   return std::move(*r);
 }
 
-}  // namespace QUERN_BUILD
 }  // namespace packing
 
-/// Packs W [rows x cols]. Weights outside @p mask are pruned whatever their value; without a mask, exact
-/// zeros are. Codes are rounded to nearest over the range of each run's survivors. The result does not depend
-/// on the executor.
+/// Packs W [rows x cols]. Weights outside @p mask are pruned whatever their value, NaN and infinity included;
+/// without a mask, exact zeros are. Codes are rounded to nearest over the range of each run's survivors. The
+/// result does not depend on the executor. All memory is allocated in the calling thread.
 /// @returns the matrix, or an error that names the first row and column: NaN or infinity, a mask that breaks
-/// P, a
-///          scale that overflows, shapes that differ
+///          P, a scale or offset that overflows, shapes that differ
 template <sparsity_pattern P, quantizer Q, executor Exec = serial>
 result<matrix<P, Q>> try_pack(span2<const float> w, const bit_mask* mask = nullptr, Exec&& exec = Exec{}) {
   return packing::pack_from<P, Q>(packing::float_source<Q>{w}, mask, exec);
 }
-/// Packs codes and parameters as they are: nothing is rounded again.
+/// Packs codes and parameters as they are: nothing is rounded again. All weights must be finite, pruned or not.
 template <sparsity_pattern P, quantizer Q, executor Exec = serial>
 result<matrix<P, Q>> try_pack(const coded_matrix<Q>& w, const bit_mask* mask = nullptr,
                               Exec&& exec = Exec{}) {
@@ -379,4 +317,5 @@ matrix<P, Q> pack(const coded_matrix<Q>& w, const bit_mask& mask, Exec&& exec = 
   return packing::unwrap(try_pack<P, Q>(w, &mask, exec));
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0
