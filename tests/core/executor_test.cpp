@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <fstream>
 #include <functional>
 #include <limits>
 #include <quern/core/eigen_pool.hpp>
@@ -11,6 +12,10 @@
 #include <vector>
 
 #include "cover.hpp"
+#if defined(__linux__)
+#include <sys/resource.h>
+#include <unistd.h>
+#endif
 
 using namespace quern;
 using namespace quern_test;
@@ -20,6 +25,7 @@ static_assert(part_count(10, 5, 4) == 2 && part_count(1000, 5, 4) == 4 && part_c
 static_assert(part_count(7, 1, 0) == 1);
 static_assert(part_begin(7, 3, 0) == 0 && part_begin(7, 3, 1) == 2 && part_begin(7, 3, 2) == 4 &&
               part_begin(7, 3, 3) == 7);
+static_assert(part_of(0, std::size_t{3}).concurrency() == 3);             // two kinds of integer
 constexpr std::size_t largest = std::numeric_limits<std::size_t>::max();  // 3 * 5 * 17 * .. : divisible by 3
 static_assert(part_begin(largest, 3, 2) == largest / 3 * 2 && part_begin(largest, 4, 4) == largest);
 
@@ -34,6 +40,44 @@ TEST_CASE("thread_pool covers everything once") {
     check_executor(pool, threads);
   }
 }
+
+namespace {
+std::atomic<std::size_t> counted{0};
+void count_range(std::size_t begin, std::size_t end) { counted += end - begin; }
+}  // namespace
+
+TEST_CASE("thread_pool runs what is const, and functions") {
+  thread_pool pool(2);
+  std::atomic<std::size_t> items{0};
+  const auto f = [&](std::size_t begin, std::size_t end) { items += end - begin; };
+  pool.parallel_for(9, 1, f);
+  CHECK(items == 9);
+  pool.parallel_for(7, 1, count_range);
+  CHECK(counted == 7);
+}
+
+// Sanitizers need address space of their own.
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST_CASE("thread_pool does with the threads that the system gives it") {
+  std::size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  REQUIRE(pages > 0);
+  rlimit before{};
+  REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);
+  rlimit little = before;
+  little.rlim_cur = pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) + (rlim_t{200} << 20);
+  REQUIRE(setrlimit(RLIMIT_AS, &little) == 0);
+  {
+    thread_pool pool(500);  // stacks of 8 MB
+    CHECK(pool.concurrency() >= 1);
+    CHECK(pool.concurrency() < 500);
+    std::atomic<std::size_t> items{0};
+    pool.parallel_for(1000, 1, [&](std::size_t begin, std::size_t end) { items += end - begin; });
+    CHECK(items == 1000);
+  }
+  REQUIRE(setrlimit(RLIMIT_AS, &before) == 0);
+}
+#endif
 
 TEST_CASE("part_of: all parts together cover everything once") {
   for (int nth = 1; nth <= 4; ++nth)

@@ -48,13 +48,15 @@ static_assert(executor<serial>);
 /// leaves the others alone. Where the work is not worth nth threads, the last of them do nothing.
 /// The law: all nth threads make the same call with the same arguments, and none reads the result before the
 /// engine has joined them; other executors return when all is done, this one when its own part is. So it serves
-/// calls that fill the caller's memory in one pass (multiply, multiply_panels, unpack), not calls that return
-/// what they made (pack).
+/// calls that fill the caller's memory in one pass (multiply, multiply_panels, unpack, prepare), not calls
+/// that return what they made (pack), nor `activations::assign` on one object: every thread would give it
+/// memory, a race. Let all threads `prepare` in one workspace, or one thread assign.
 class part_of {
  public:
   /// @param ith  this thread, 0 .. nth - 1
-  template <std::integral Int>
-  constexpr part_of(Int ith, Int nth)
+  /// @param nth  threads that make the call
+  template <std::integral Ith, std::integral Nth>
+  constexpr part_of(Ith ith, Nth nth)
       : ith_(static_cast<std::size_t>(ith)), nth_(static_cast<std::size_t>(nth)) {}
   constexpr std::size_t concurrency() const { return nth_; }
   template <class F>

@@ -8,7 +8,6 @@
 #include <mutex>
 #include <quern/core/executor.hpp>
 #include <thread>
-#include <type_traits>
 #include <vector>
 
 namespace quern::inline v0 {
@@ -18,11 +17,24 @@ namespace quern::inline v0 {
 /// 18 us for new threads (2 cores, Zen 5, 22 November 2026).
 class thread_pool {
  public:
-  /// @param threads  how many run at once, the caller included; 0 takes the number of cores
+  /// More threads are not made: few machines have as many cores, and a number that has wrapped is larger.
+  static constexpr std::size_t most = 1024;
+  /// @param threads  how many run at once, the caller included; 0 takes the number of cores. Where the system
+  ///                 starts fewer, the pool does with those it got: `concurrency` says how many they are.
   explicit thread_pool(std::size_t threads = 0) {
     if (threads == 0) threads = std::thread::hardware_concurrency();
     if (threads == 0) threads = 1;
-    for (std::size_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+    if (threads > most) threads = most;
+    workers_.reserve(threads - 1);
+    const auto start = [this](std::size_t i) { workers_.emplace_back([this, i] { work(i); }); };
+#if defined(__cpp_exceptions)
+    try {
+      for (std::size_t i = 1; i < threads; ++i) start(i);
+    } catch (...) {  // no further thread
+    }
+#else
+    for (std::size_t i = 1; i < threads; ++i) start(i);
+#endif
   }
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
@@ -43,10 +55,10 @@ class thread_pool {
   void parallel_for(std::size_t n, std::size_t grain, F&& f) {
     const std::size_t parts = part_count(n, grain, concurrency());
     if (parts <= 1) return serial{}.parallel_for(n, grain, f);
-    job_ = {
-        &f,
-        [](void* g, std::size_t b, std::size_t e) { (*static_cast<std::remove_reference_t<F>*>(g))(b, e); },
-        n, parts};
+    // An object of our own, as f may be const or a function.
+    auto body = [&f](std::size_t b, std::size_t e) { f(b, e); };
+    job_ = {&body, [](void* g, std::size_t b, std::size_t e) { (*static_cast<decltype(body)*>(g))(b, e); }, n,
+            parts};
     pending_.store(workers_.size(), std::memory_order_relaxed);
     {
       std::lock_guard lock(mutex_);
