@@ -26,3 +26,16 @@ TEST_CASE("error: a name from a file may be long, and may not speak to the termi
   const std::string part(200, 'x');
   CHECK(text_of(quern::error(part, part, part, part, part, part, part)).size() < 1024);
 }
+
+TEST_CASE("error: one kind is made of another by copying its sentence") {
+  const quern::shape_error shape("s ", 1);
+  const quern::io_error file("f ", 2);
+  const quern::error plain(shape);
+  CHECK(text_of(plain) == "s 1");
+  CHECK(text_of(quern::error(file)) == "f 2");
+  CHECK(text_of(quern::shape_error(file)) == "f 2");
+  CHECK(text_of(quern::io_error(shape)) == "s 1");
+  CHECK(text_of(quern::io_error(plain)) == "s 1");
+  quern::shape_error copy(shape);  // not const: a copy all the same
+  CHECK(text_of(quern::shape_error(copy)) == "s 1");
+}

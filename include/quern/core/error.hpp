@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// quern::require(x.size() == w.cols(), "quern::multiply: x.size() must equal W.cols");   // throws
-// shape_error quern::result<int> r = quern::io_error("quern::gguf: '", path, "' offset ", 8, " (version):
-// must be 3"); if (!r) puts(r.error().what());   // or r.value(), which throws the same error
+// quern::require(x.size() == w.cols(), "quern::f: x.size() must equal W.cols");   // throws shape_error
+// quern::result<int> r = quern::io_error("quern::gguf: '", path, "' offset ", 8, " (version): must be 3");
+// if (!r) puts(r.error().what());   // or r.value(), which throws the same error
 
 #include <cstdint>
 #include <cstdio>
@@ -21,9 +21,12 @@ namespace quern::inline v0 {
 class error : public std::exception {
  public:
   error() = default;
-  /// Joins strings, integers and floating-point numbers into one sentence.
+  /// Joins strings, integers and floating-point numbers into one sentence. An error is no part: it is copied.
   template <class... Parts>
-  requires(sizeof...(Parts) > 0) explicit error(const Parts&... parts) { (append(parts), ...); }
+  requires(sizeof...(Parts) > 0 && !(std::is_base_of_v<error, Parts> || ...))  //
+      explicit error(const Parts&... parts) {
+    (append(parts), ...);
+  }
   const char* what() const noexcept override { return text_; }
 
  private:
@@ -83,6 +86,7 @@ class shape_error : public error {
 class io_error : public error {
  public:
   using error::error;
+  explicit io_error(const error& e) : error(e) {}
 };
 
 /// The single throw site. Without exceptions it prints the sentence and aborts.
@@ -104,7 +108,7 @@ void require(bool condition, const Parts&... parts) {
 }
 
 /// A value or the error that stands in its place. Readers of files return it; nothing in `io` throws or
-/// aborts.
+/// aborts. `value` looks whether there is a value; `*` and `->` do not (as of std::optional): ask first.
 template <class T>
 class [[nodiscard]] result {
  public:
