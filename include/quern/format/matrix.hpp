@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // quern::matrix<quern::group<16>, quern::affine<4, 16>> w = quern::pack<...>(dense);
-// quern::matrix_view v = w.view();                 // trivially copyable: hand it to kernels, threads,
-// devices printf("%.3f bits per weight\n", w.bits_per_weight());
+// quern::matrix_view v = w.view();                 // hand it to kernels, threads, devices
+// printf("%.3f bits per weight\n", w.bits_per_weight());
 
 #include <cstring>
 #include <quern/core/buffer.hpp>
 #include <quern/core/error.hpp>
 #include <quern/core/half.hpp>
 #include <quern/format/layout.hpp>
+#include <utility>
 
 namespace quern::inline v0 {
 
@@ -21,7 +22,7 @@ struct packed_view {
 };
 
 /// A packed matrix W [rows x cols] of pattern P and quantizer Q that lies in somebody else's memory, a mapped
-/// file for example. Trust only views that `check` (format/validate.hpp) has accepted: kernels do not look
+/// file for example. Trust only views that `checked` (format/validate.hpp) has returned: kernels do not look
 /// twice.
 template <sparsity_pattern P, quantizer Q>
 class matrix_view {
@@ -56,8 +57,8 @@ class matrix_view {
         return load<std::uint32_t>(stream::index, j);
     }
   }
-  /// Mask of block row @p block of a tile in window @p window (masked): bit i = unit window * window_units +
-  /// i.
+  /// Mask of block row @p block of a tile in window @p window (masked): bit i is unit
+  /// window * window_units + i.
   std::uint32_t mask(std::size_t tile, std::size_t window, std::size_t block) const {
     return load<std::uint16_t>(
         stream::index,
@@ -116,13 +117,27 @@ template <sparsity_pattern P, quantizer Q>
 class matrix {
  public:
   using geometry = layout<P, Q>;
-  matrix() : matrix(0, 0, 0) {}
+  matrix() = default;
   /// Zeroed streams for W [rows x cols] with @p survivors stored cells (ignored where the shape decides).
   matrix(std::size_t rows, std::size_t cols, std::size_t survivors)
       : rows_(rows),
         cols_(cols),
         cells_(geometry::cells(rows, cols, survivors)),
         data_(geometry::bytes(rows, cols, cells_).total()) {}
+  /// What was moved from is empty: 0 x 0.
+  matrix(matrix&& o) noexcept
+      : rows_(std::exchange(o.rows_, 0)),
+        cols_(std::exchange(o.cols_, 0)),
+        cells_(std::exchange(o.cells_, 0)),
+        data_(std::move(o.data_)) {}
+  matrix& operator=(matrix&& o) noexcept {
+    matrix taken(std::move(o));
+    std::swap(rows_, taken.rows_);
+    std::swap(cols_, taken.cols_);
+    std::swap(cells_, taken.cells_);
+    std::swap(data_, taken.data_);
+    return *this;
+  }
   std::size_t rows() const { return rows_; }
   std::size_t cols() const { return cols_; }
   std::size_t cells() const { return cells_; }
@@ -133,7 +148,8 @@ class matrix {
   /// flags could be one that this CPU does not have.
   [[gnu::always_inline]] matrix_view<P, Q> view() const {
     packed_view v{rows_, cols_, cells_, {}};
-    for (int i = 0; i < stream_count; ++i) v.at[i] = data_.data() + offset(i);
+    const std::byte* const first = data_.size() != 0 ? data_.data() : nothing;
+    for (int i = 0; i < stream_count; ++i) v.at[i] = first + offset(i);
     return matrix_view<P, Q>(v);
   }
   /// Where a stream may be written.
@@ -154,7 +170,9 @@ class matrix {
     for (int i = 0; i < stream_number; ++i) o += s.bytes[i];
     return o;
   }
-  std::size_t rows_, cols_, cells_;
+  /// The `begin` of 0 x 0, the only stream that it has: an empty matrix owns no memory.
+  alignas(buffer::alignment) static constexpr std::byte nothing[buffer::alignment] = {};
+  std::size_t rows_ = 0, cols_ = 0, cells_ = 0;
   buffer data_;
 };
 
