@@ -8,10 +8,11 @@
 namespace quern::inline v0 {
 
 /// The name of a type as it is written in code, on the command line and in files: a short constexpr string
-/// (<string> costs a header of 20,000 lines).
+/// (<string> costs a header of 20,000 lines). A matrix refuses types whose names were cut: two might agree.
 struct name {
   char text[64] = {};
   std::size_t size = 0;
+  bool cut = false;  ///< more than 63 characters: the rest is missing
 
   constexpr name() = default;
   template <class... Parts>
@@ -20,13 +21,17 @@ struct name {
   }
   constexpr void append(const char* s) {
     while (*s != 0 && size + 1 < sizeof text) text[size++] = *s++;
+    cut = cut || *s != 0;
   }
   constexpr void append(int v) {
     if (v >= 10) append(v / 10);
     const char digit[2] = {static_cast<char>('0' + v % 10), 0};
     append(static_cast<const char*>(digit));
   }
-  constexpr void append(const name& n) { append(static_cast<const char*>(n.text)); }
+  constexpr void append(const name& n) {
+    append(static_cast<const char*>(n.text));
+    cut = cut || n.cut;
+  }
   constexpr const char* c_str() const { return text; }
   friend constexpr bool operator==(const name& a, const char* b) {
     std::size_t i = 0;

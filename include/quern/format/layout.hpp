@@ -55,17 +55,19 @@ struct storage {
 /// (see quant/bits.hpp).
 ///   all        slot u of a tile = inputs [u * cell_cols, ..) of 16 rows
 ///   listed     slot = the 16 rows of a tile in one surviving block; blocks of R rows hold R / 16 tiles one
-///   by one masked     slot s of a window = the s-th surviving unit of every row that has as many; rows that
-///   have run out
-///              are left out, so a slot holds 1..16 cells. With `group_nm` every slot is full.
+///              by one
+///   masked     slot s of a window = the s-th surviving unit of every row that has as many; rows that have
+///              run out are left out, so a slot holds 1..16 cells. With `group_nm` every slot is full.
 ///   positions  slot = kept codes of 16 rows, completed to exactly N of M with zeros; their positions lie in
-///   `index`
-///              in the same arrangement
+///              `index` in the same arrangement
 /// Scales and zeros follow the cells (first run of every cell of the slot, then the second, ..) where a run
 /// lies within a cell, so that a pruned unit drops them too; else they are kept for every run of every row:
 /// [tile][run][16 rows].
 template <sparsity_pattern P, quantizer Q>
 struct layout {
+  static_assert(!P::label().cut && !Q::label().cut,
+                "quern::matrix: the name of a pattern or quantizer has more than 63 characters; files would "
+                "not tell it from others, choose a shorter one (`text` of a codebook's table)");
   static constexpr int gcd16(int n) {
     return n % 16 == 0 ? 16 : n % 8 == 0 ? 8 : n % 4 == 0 ? 4 : n % 2 == 0 ? 2 : 1;
   }

@@ -20,7 +20,7 @@ enum class survivors {
 ///
 /// A pattern cuts W [rows x cols] into units of `unit_rows` x `unit_cols` weights that live or die together.
 /// The laws the compiler cannot check: units tile the matrix from its upper left corner, units at the right
-/// and lower edge are completed with zeros, and `label()` is the C++ spelling of the type.
+/// and lower edge are completed with zeros, and `label()` is the C++ spelling of the type, a constant.
 template <class P>
 concept sparsity_pattern = requires {
   {P::unit_rows + P::unit_cols};
