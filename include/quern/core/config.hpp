@@ -54,6 +54,9 @@
 #define QUERN_BUILD \
   QUERN_BUILD_NAME(QUERN_BUILD_VECTOR, QUERN_BUILD_FMA, QUERN_BUILD_EXTRA, QUERN_BUILD_THROW)
 
+// Counts of bits and bytes are computed as std::size_t: 2^32 - 1 weights of 32 bits are 2^37 bits.
+static_assert(sizeof(sizeof(0)) >= 8, "quern: std::size_t must have 64 bits; compile for a 64-bit machine");
+
 #define QUERN_PRAGMA(x) _Pragma(#x)
 #if defined(__clang__)
 #define QUERN_TARGET_BEGIN(isa) \
