@@ -81,6 +81,30 @@ TEST_CASE("packed matrices are multiplied in a mapped file") {
   through_a_file<bitmap, codebook<nf4, 32>>();
 }
 
+TEST_CASE("views of a mapped file survive its being moved") {
+  const auto w = example<group<16>, affine<4, 16>>(37, 150);
+  const std::string path = temporary("moved");
+  safetensors_writer out;
+  add_packed(out, "w", w.view());
+  out.write(path).value();
+  auto opened = safetensors_file::open(path);
+  REQUIRE(opened);
+  const auto view = find_packed<group<16>, affine<4, 16>>(*opened, "w");
+  REQUIRE(view);
+  safetensors_file first = std::move(*opened);
+  auto again = safetensors_file::open(path);
+  REQUIRE(again);
+  *again = std::move(first);  // by assignment as well
+  const auto same = find_packed<group<16>, affine<4, 16>>(*again, "w");
+  REQUIRE(same);
+  CHECK((*same)[stream::codes] == (*view)[stream::codes]);
+  std::vector<float> x(150, 0.5f), y(37), z(37);
+  multiply(w, x, y);
+  multiply(*view, x, z);
+  CHECK(y == z);
+  std::remove(path.c_str());
+}
+
 TEST_CASE("checked refuses what a kernel would trust") {
   const auto listed = example<bsr<16, 16>, affine<4, 16>>(48, 320);
   hostile(listed, stream::begin, 0, 1);     // does not start at 0

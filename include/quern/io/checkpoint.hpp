@@ -112,7 +112,8 @@ inline result<packed_entry> find_packed(const safetensors_file& file, const std:
   return out;
 }
 
-/// A packed matrix of known type, checked, in the mapped file; valid as long as the file is.
+/// A packed matrix of known type, checked, in the mapped file; valid as long as the file is open:
+/// moving @p file keeps the mapping, and views of it, where they are.
 template <sparsity_pattern P, quantizer Q>
 result<matrix_view<P, Q>> find_packed(const safetensors_file& file, const std::string& matrix) {
   auto entry = find_packed(file, matrix);
