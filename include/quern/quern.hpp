@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Inference on the CPU: patterns, quantizers, packed matrices, multiply, files. No Eigen, no CUDA, no
-// training. auto w = quern::pack<quern::group<16>, quern::affine<4, 16>>(dense, mask); quern::multiply(w, x,
-// y);
+// Inference on the CPU: patterns, quantizers, packed matrices, multiply, files. No Eigen or CUDA.
+// auto w = quern::pack<quern::group<16>, quern::affine<4, 16>>(dense, mask);
+// quern::multiply(w, x, y);
 
 #include <quern/core/executor.hpp>
 #include <quern/format/format_list.hpp>

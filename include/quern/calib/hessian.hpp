@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // quern::hessian h(cols);
-// h.add(activations).value();                  // [n x cols] inputs of a linear; call as often as there is
-// text h.add(window, position_weights).value();     // attention sinks: weigh position 0 more
+// h.add(activations).value();                  // [n x cols] inputs of a linear; call while there is text
+// h.add(window, position_weights).value();     // attention sinks: weigh position 0 more
 // quern::inverse_hessian inverse = quern::invert(h).value();   // what every method of compress/ takes
 
 #include <algorithm>

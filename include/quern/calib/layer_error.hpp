@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// double e = quern::layer_error(w, compressed, h.matrix());   // 0: equal on the calibration text; 1: as bad
-// as 0
+// double e = quern::layer_error(w, compressed, h.matrix());   // 0: equal on the text; 1: as bad as zeros
 
 #include <algorithm>
 #include <quern/core/error.hpp>

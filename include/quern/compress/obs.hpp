@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// quern::bit_mask keep = quern::sparse_gpt<quern::nm<2, 4>>(w, inverse, 0.5).value();   // w is changed in
-// place quern::compensate(w, inverse, group_mask).value();     // a mask from anywhere: survivors make up for
-// the rest
+// quern::bit_mask keep = quern::sparse_gpt<quern::nm<2, 4>>(w, inverse, 0.5).value();   // changes w
+// quern::compensate(w, inverse, group_mask).value();   // any mask: survivors make up for the rest
 
 #include <quern/compress/sweep.hpp>
 #include <quern/quant/real.hpp>

@@ -2,8 +2,8 @@
 #pragma once
 // using formats = quern::format_list<quern::format<quern::dense, quern::affine<4, 32>>,
 //                                    quern::format<quern::group<16>, quern::affine<4, 16>>>;
-// quern::visit_format<formats>("group<16>", "affine<4,16>", [&]<class P, class Q>() { ... });   // false: not
-// listed
+// const bool listed =
+//     quern::visit_format<formats>("group<16>", "affine<4,16>", [&]<class P, class Q>() { ... });
 
 #include <quern/format/layout.hpp>
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // double nll = quern::cross_entropy(logits_row, target);                     // -log p(target), nats
-// double sum = quern::cross_entropy_gradient(logits, targets, 1.f / n, dlogits);   // dlogits = (p -
-// 1_target) / n
+// double sum = quern::cross_entropy_gradient(logits, targets, 1.f / n, dlogits);   // (p - 1_target) / n
 
 #include <cmath>
 #include <cstddef>

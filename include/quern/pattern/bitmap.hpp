@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// quern::matrix<quern::bitmap, quern::real<quern::f16>> w;   // unstructured: one bit says whether a weight
-// is stored
+// quern::matrix<quern::bitmap, quern::real<quern::f16>> w;   // unstructured: a bit per weight
 
 #include <quern/pattern/concept.hpp>
 

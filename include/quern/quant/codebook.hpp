@@ -8,8 +8,8 @@
 
 namespace quern::inline v0 {
 
-/// NormalFloat 4 (QLoRA, arXiv 2305.14314, appendix E): quantiles of a normal distribution, scaled to [-1,
-/// 1].
+/// NormalFloat 4 (QLoRA, arXiv 2305.14314, appendix E): quantiles of a normal distribution, scaled to
+/// [-1, 1].
 struct nf4 {
   static constexpr float largest = 1;
   static constexpr const char* text = "nf4";

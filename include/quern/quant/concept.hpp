@@ -30,8 +30,7 @@ QUERN_HD constexpr std::uint32_t clamp_code(float c, int top) {
 ///  - decode(encode(decode(c, p), p), p) == decode(c, p),
 ///  - `stored(p, row)` is what remains of p after a round trip through the file,
 ///  - |decode(encode(w, p), p) - w| is at most half a step for w in the range that `fit` was given, before
-///  the
-///    rounding of p.
+///    the rounding of p.
 template <class Q>
 concept quantizer = requires(float w, std::uint32_t code, run_params p) {
   typename Q::code_type;

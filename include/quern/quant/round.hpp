@@ -2,8 +2,7 @@
 #pragma once
 // using q = quern::affine<4, 16>;
 // quern::coded_row<q> row{codes, params, 1};
-// std::size_t bad = quern::round_row<q>(w, cols, row);   // round to nearest; bad == cols: all weights are
-// finite
+// std::size_t bad = quern::round_row<q>(w, cols, row);   // round to nearest; cols: all weights are finite
 
 #include <bit>
 #include <cstddef>

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// const quern::work_split<P, Q> work(w);
-// exec.parallel_for(work.size(), grain, [&](auto b, auto e) { tiles(work.tile(b), work.tile(e)); });
+// const quern::work_split<P, Q> work(w);   // in each of an engine's nth threads, for thread ith:
+// const auto first = work.tile(quern::part_begin(work.size(), nth, ith));
+// const auto end = work.tile(quern::part_begin(work.size(), nth, ith + 1));
+// quern::multiply_tiles(w, first, end, activations, y);   // rows 16 * first .. 16 * end - 1 of every token
 
 #include <quern/format/matrix.hpp>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // using codes = quern::cuda::staged_stream<64, 128>;   // up to 128 cells of 64 bits each
-// codes::copy(ctx, buffer, quern::cuda::stream_of(w, stream::codes), first, count);   // item first + i is now
-// item codes::skew(first) + i of buffer, once the copies have been waited for
+// codes::copy(ctx, buffer, quern::cuda::stream_of(w, stream::codes), first, count);
+// // once the copies have been waited for, item first + i is item codes::skew(first) + i of buffer
 
 #include <quern/format/matrix.hpp>
 #include <quern/kernel/cuda/context.hpp>
