@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
+#include <quern/core/config.hpp>
 #include <quern/core/error.hpp>
 #include <span>
 #include <string>
@@ -24,6 +25,7 @@
 #endif
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// A file that appears under its name whole or not at all: the bytes go to a new file in the same folder,
 /// which commit() flushes to the disk and renames. Readers that have the old file mapped keep the old bytes.
@@ -143,4 +145,5 @@ class atomic_file {
   std::size_t written_ = 0;
 };
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <quern/core/config.hpp>
 #include <quern/core/error.hpp>
 #include <span>
 #include <string>
@@ -15,6 +16,7 @@
 #include <type_traits>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// Sizes beyond which a reader refuses a file. They bound work and memory; every size is also checked against
 /// the bytes that are really there. The header's limit is that of the safetensors reference.
@@ -130,4 +132,5 @@ class byte_reader {
   quern::error error_;
 };
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -8,12 +8,14 @@
 // quern::multiply(*v, x, y);                                   // from the mapped file, nothing is copied
 
 #include <charconv>
+#include <quern/core/config.hpp>
 #include <quern/format/validate.hpp>
 #include <quern/io/safetensors.hpp>
 #include <quern/io/safetensors_writer.hpp>
 #include <string>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// A packed matrix is stored as one tensor per stream, named `<matrix>.<stream>`, and one entry of
 /// `__metadata__`:
@@ -126,4 +128,5 @@ result<matrix_view<P, Q>> find_packed(const safetensors_file& file, const std::s
   return view;
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

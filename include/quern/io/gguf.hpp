@@ -10,6 +10,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <quern/core/config.hpp>
 #include <quern/core/error.hpp>
 #include <quern/io/byte_reader.hpp>
 #include <quern/io/gguf_types.hpp>
@@ -23,6 +24,7 @@
 #include <vector>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// One tensor of a GGUF file.
 struct gguf_tensor {
@@ -309,4 +311,5 @@ inline bool gguf_file::place_tensors(byte_reader& in, std::uint64_t alignment) {
   return true;
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -20,6 +20,7 @@
 #include <vector>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// One block of 32 weights as integers: weight j is scale * (code[j] - zero) + min.
 struct gguf_codes {
@@ -41,8 +42,6 @@ constexpr bool gguf_has_floats(gguf_type t) {
   return gguf_has_codes(t) || t == gguf_type::f32 || t == gguf_type::f16 || t == gguf_type::bf16 ||
          (t >= gguf_type::q2_k && t <= gguf_type::q6_k);
 }
-
-inline namespace QUERN_BUILD {
 
 namespace gguf_detail {
 inline unsigned u8(const std::byte* p) { return std::to_integer<unsigned>(*p); }

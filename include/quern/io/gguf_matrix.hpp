@@ -5,6 +5,7 @@
 // auto w = quern::pack_gguf<quern::affine<4, 32, quern::f16_offset>>(*file, *t);
 // quern::multiply(*w, x, y);                                                 // same codes, same scales
 
+#include <quern/core/config.hpp>
 #include <quern/format/pack.hpp>
 #include <quern/io/gguf_blocks.hpp>
 #include <quern/pattern/dense.hpp>
@@ -13,6 +14,7 @@
 #include <string>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// The quantizer that holds the blocks of a GGUF type without loss.
 template <gguf_type Type>
@@ -84,4 +86,5 @@ result<matrix<dense, Q>> pack_gguf(const gguf_file& file, const gguf_tensor& t, 
   return out;
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

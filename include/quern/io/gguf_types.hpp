@@ -5,8 +5,10 @@
 
 #include <array>
 #include <cstdint>
+#include <quern/core/config.hpp>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// How the elements of a GGUF tensor are stored; the numbers are those of the file.
 // clang-format off
@@ -92,4 +94,5 @@ constexpr std::uint32_t bytes_of(gguf_value_type type) {
   return i < 13 ? sizes[i] : 0;
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

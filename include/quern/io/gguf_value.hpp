@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <iterator>
 #include <limits>
+#include <quern/core/config.hpp>
 #include <quern/io/byte_reader.hpp>
 #include <quern/io/gguf_types.hpp>
 #include <span>
@@ -15,6 +16,7 @@
 #include <type_traits>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// The strings of an array, read in place and in order: each is a u64 length and its bytes.
 class gguf_strings {
@@ -145,4 +147,5 @@ bool gguf_value::number(std::size_t i, T& out) const {
   return false;
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

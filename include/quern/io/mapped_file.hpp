@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <quern/core/config.hpp>
 #include <quern/core/error.hpp>
 #include <span>
 #include <string>
@@ -24,6 +25,7 @@
 #endif
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// The bytes of a file, read only, at an address that is a multiple of 64. Mapped where the system can map:
 /// opening costs microseconds whatever the size, and processes share the pages. Elsewhere the file is read.
@@ -109,6 +111,7 @@ class mapped_file {
   std::size_t size_ = 0;
 };
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0
 
 #undef QUERN_HAS_MMAP

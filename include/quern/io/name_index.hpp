@@ -8,11 +8,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <optional>
+#include <quern/core/config.hpp>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// From names to positions. A sorted array: n log n for any names, where a pairwise search for duplicates is
 /// quadratic and a hash table can be made so by a hostile file. The names must outlive the index.
@@ -43,4 +45,5 @@ class name_index {
   std::vector<std::pair<std::string_view, std::size_t>> entries_;
 };
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <quern/core/config.hpp>
 #include <quern/core/error.hpp>
 #include <quern/io/byte_reader.hpp>
 #include <quern/io/mapped_file.hpp>
@@ -20,6 +21,7 @@
 #include <vector>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// A safetensors file, read in place. Everything that the header claims has been checked when it exists:
 /// tensors lie side by side without holes or overlaps, and dtype x shape is the size of each.
@@ -134,4 +136,5 @@ class safetensors_file {
   name_index index_;
 };
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <quern/core/config.hpp>
 #include <quern/core/error.hpp>
 #include <quern/io/byte_reader.hpp>
 #include <quern/io/utf8.hpp>
@@ -18,6 +19,7 @@
 #include <vector>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// What one element of a tensor is. The format has no 4-bit integers: packed codes are u8 tensors.
 // clang-format off
@@ -307,4 +309,5 @@ inline result<safetensors_header> parse_safetensors_header(const std::string& fi
   return out;
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

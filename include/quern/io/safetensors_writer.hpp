@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <quern/core/config.hpp>
 #include <quern/core/error.hpp>
 #include <quern/io/atomic_file.hpp>
 #include <quern/io/name_index.hpp>
@@ -20,6 +21,7 @@
 #include <vector>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// Collects tensors and writes them as one safetensors file, by temporary file and rename.
 /// Every tensor whose size is a multiple of 64 bytes begins at a multiple of 64 bytes of the file, so that
@@ -167,4 +169,5 @@ class safetensors_writer {
   std::vector<std::pair<std::string, std::string>> metadata_;
 };
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -6,10 +6,12 @@
 // }
 
 #include <cstddef>
+#include <quern/core/config.hpp>
 #include <string>
 #include <string_view>
 
 namespace quern::inline v0 {
+inline namespace QUERN_BUILD {
 
 /// One Unicode scalar value and how many bytes spell it; size 0 means that the bytes are not UTF-8.
 struct code_point {
@@ -66,4 +68,5 @@ inline void append_utf8(std::string& out, char32_t c) {
   push(0x80 | (c & 0x3f));
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0
