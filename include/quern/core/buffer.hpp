@@ -21,7 +21,7 @@ class buffer {
   /// From this size on, and at this boundary, huge pages are asked for.
   static constexpr std::size_t huge = std::size_t{2} << 20;
   buffer() = default;
-  explicit buffer(std::size_t size) : size_(size) {
+  [[gnu::always_inline]] explicit buffer(std::size_t size) : size_(size) {
     if (size == 0) return;
     data_ = static_cast<std::byte*>(::operator new(size, boundary(size)));
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
@@ -29,8 +29,9 @@ class buffer {
 #endif
     std::memset(data_, 0, size);
   }
-  buffer(buffer&& o) noexcept : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)) {}
-  buffer& operator=(buffer&& o) noexcept {
+  [[gnu::always_inline]] buffer(buffer&& o) noexcept
+      : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)) {}
+  [[gnu::always_inline]] buffer& operator=(buffer&& o) noexcept {
     std::swap(data_, o.data_);
     std::swap(size_, o.size_);
     return *this;
@@ -41,7 +42,7 @@ class buffer {
   std::byte* data() { return data_; }
   const std::byte* data() const { return data_; }
   std::size_t size() const { return size_; }
-  buffer clone() const {
+  [[gnu::always_inline]] buffer clone() const {
     buffer copy(size_);
     if (size_ != 0) std::memcpy(copy.data_, data_, size_);
     return copy;

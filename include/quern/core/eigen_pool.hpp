@@ -5,10 +5,13 @@
 // quern::multiply(w, x, y, pool);
 
 #include <atomic>
+#include <quern/core/config.hpp>
 #include <quern/core/executor.hpp>
 #include <type_traits>
 
 namespace quern::inline v0 {
+
+inline namespace QUERN_BUILD {
 
 /// An executor on the threads of an engine that has an Eigen::ThreadPoolInterface, or any pool with
 /// `Schedule(std::function<void()>)` and `int NumThreads()`. Eigen itself is not included.
@@ -77,4 +80,5 @@ class eigen_pool {
   std::size_t threads_;
 };
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

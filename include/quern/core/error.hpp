@@ -15,22 +15,21 @@
 
 namespace quern::inline v0 {
 
-/// Every error of the library: one sentence that starts with the entity and ends with what to do.
-/// The text lives inside the object, so that making an error cannot fail. Strings may come from a hostile file: of long
-/// ones the middle is left out, so that the reason is still read, and control characters are written as \\xNN.
-class error : public std::exception {
+inline namespace QUERN_BUILD {
+
+/// Joins the parts of an error's text [capacity]. Here and not in `error`, which all units share: converting
+/// a number is code that depends on -m flags.
+class sentence {
  public:
-  error() = default;
-  /// Joins strings, integers and floating-point numbers into one sentence. An error is no part: it is copied.
+  static constexpr int capacity = 1024;
+  explicit sentence(char* text) : text_(text) {}
   template <class... Parts>
-  requires(sizeof...(Parts) > 0 && !(std::is_base_of_v<error, Parts> || ...))  //
-      explicit error(const Parts&... parts) {
+  void join(const Parts&... parts) {
     (append(parts), ...);
   }
-  const char* what() const noexcept override { return text_; }
 
  private:
-  static constexpr int capacity = 1024, longest = 240;  // bytes of the sentence, and of one string in it
+  static constexpr int longest = 240;  // bytes of one string
   void append(const char* s) {
     while (*s != 0 && size_ + 1 < capacity) text_[size_++] = *s++;
     text_[size_] = 0;
@@ -71,23 +70,54 @@ class error : public std::exception {
     append("...");
     for (int i = size - longest / 2; i < size; ++i) append_byte(text[i]);
   }
-  char text_[capacity] = {};
+  char* text_;
   int size_ = 0;
+};
+
+}  // namespace QUERN_BUILD
+
+/// Every error of the library: one sentence that starts with the entity and ends with what to do.
+/// The text lives inside the object, so that making an error cannot fail. Strings may come from a hostile
+/// file: of long ones the middle is left out, so that the reason is still read, and control characters are
+/// written as \\xNN.
+class error : public std::exception {
+ public:
+  error() = default;
+  /// Joins strings, integers and floating-point numbers into one sentence. An error is no part: it is copied.
+  template <class... Parts>
+  requires(sizeof...(Parts) > 0 && !(std::is_base_of_v<error, Parts> || ...))  //
+      [[gnu::always_inline]] explicit error(const Parts&... parts) {
+    sentence(text_).join(parts...);
+  }
+  const char* what() const noexcept override { return text_; }
+
+ private:
+  char text_[sentence::capacity] = {};
 };
 
 /// A shape, length, mask or number that the caller must mend; thrown before anything is written.
 class shape_error : public error {
  public:
-  using error::error;
-  explicit shape_error(const error& e) : error(e) {}
+  shape_error() = default;
+  template <class... Parts>
+  requires(sizeof...(Parts) > 0 && !(std::is_base_of_v<error, Parts> || ...))  //
+      [[gnu::always_inline]] explicit shape_error(const Parts&... parts)
+      : error(parts...) {}
+  [[gnu::always_inline]] explicit shape_error(const error& e) : error(e) {}
 };
 
 /// A file that cannot be read or written; names the file, the byte offset and the field.
 class io_error : public error {
  public:
-  using error::error;
-  explicit io_error(const error& e) : error(e) {}
+  io_error() = default;
+  template <class... Parts>
+  requires(sizeof...(Parts) > 0 && !(std::is_base_of_v<error, Parts> || ...))  //
+      [[gnu::always_inline]] explicit io_error(const Parts&... parts)
+      : error(parts...) {}
+  [[gnu::always_inline]] explicit io_error(const error& e) : error(e) {}
 };
+
+inline namespace QUERN_BUILD {
 
 /// The single throw site. Without exceptions it prints the sentence and aborts.
 template <class E>
@@ -107,16 +137,24 @@ void require(bool condition, const Parts&... parts) {
     raise(shape_error(parts...));
 }
 
+}  // namespace QUERN_BUILD
+
 /// A value or the error that stands in its place. Readers of files return it; nothing in `io` throws or
 /// aborts. `value` looks whether there is a value; `*` and `->` do not (as of std::optional): ask first.
 template <class T>
 class [[nodiscard]] result {
  public:
-  result(T value) : ok_(true) { new (&value_) T(std::move(value)); }  // NOLINT(google-explicit-constructor)
-  result(const quern::error& e) : ok_(false) { new (&error_) quern::error(e); }  // NOLINT
+  [[gnu::always_inline]] result(T value)  // NOLINT(google-explicit-constructor)
+      : ok_(true) {
+    new (&value_) T(std::move(value));
+  }
+  [[gnu::always_inline]] result(const quern::error& e)  // NOLINT(google-explicit-constructor)
+      : ok_(false) {
+    new (&error_) quern::error(e);
+  }
   result(const result&) = delete;
   result& operator=(const result&) = delete;
-  result(result&& other) noexcept : ok_(other.ok_) {
+  [[gnu::always_inline]] result(result&& other) noexcept : ok_(other.ok_) {
     if (ok_)
       new (&value_) T(std::move(other.value_));
     else
@@ -131,16 +169,16 @@ class [[nodiscard]] result {
   explicit operator bool() const { return ok_; }
   bool has_value() const { return ok_; }
   /// The value; raises the error when there is none.
-  T& value() & {
+  [[gnu::always_inline]] T& value() & {
     check();
     return value_;
   }
-  const T& value() const& {
+  [[gnu::always_inline]] const T& value() const& {
     check();
     return value_;
   }
   /// By value, so that `for (x : f().value())` does not dangle.
-  T value() && {
+  [[gnu::always_inline]] T value() && {
     check();
     return std::move(value_);
   }
@@ -152,7 +190,7 @@ class [[nodiscard]] result {
   const quern::error& error() const { return error_; }
 
  private:
-  void check() const {
+  [[gnu::always_inline]] void check() const {
     if (!ok_) [[unlikely]]
       raise(error_);
   }
@@ -168,10 +206,11 @@ template <>
 class [[nodiscard]] result<void> {
  public:
   result() = default;
-  result(const quern::error& e) : error_(e), ok_(false) {}  // NOLINT(google-explicit-constructor)
+  [[gnu::always_inline]] result(const quern::error& e)  // NOLINT(google-explicit-constructor)
+      : error_(e), ok_(false) {}
   explicit operator bool() const { return ok_; }
   bool has_value() const { return ok_; }
-  void value() const {
+  [[gnu::always_inline]] void value() const {
     if (!ok_) [[unlikely]]
       raise(error_);
   }

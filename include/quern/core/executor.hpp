@@ -20,6 +20,8 @@ concept executor = requires(E& e, void (*f)(std::size_t, std::size_t)) {
   {e.concurrency()};
 };
 
+inline namespace QUERN_BUILD {
+
 /// How many ranges an executor makes of [0, n): at most one per thread, each of at least @p grain items, but one
 /// for n < grain too, and none for n = 0. A grain or concurrency of 0 counts as 1.
 constexpr std::size_t part_count(std::size_t n, std::size_t grain, std::size_t concurrency) {
@@ -70,4 +72,5 @@ class part_of {
 };
 static_assert(executor<part_of>);
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -20,6 +20,8 @@ struct bf16 {
   friend constexpr bool operator==(bf16, bf16) = default;
 };
 
+inline namespace QUERN_BUILD {
+
 /// Exact: every binary16 value is a float; a NaN keeps its payload.
 QUERN_HD constexpr float to_float(f16 h) {
   const std::uint32_t sign = (h.bits & 0x8000u) << 16, magnitude = h.bits & 0x7fffu;
@@ -53,4 +55,5 @@ QUERN_HD constexpr bf16 to_bf16(float x) {
   return {static_cast<std::uint16_t>((u + 0x7fffu + (u >> 16 & 1u)) >> 16)};
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

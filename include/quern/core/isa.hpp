@@ -20,7 +20,7 @@ namespace isa {
 /// Portable C++: the oracle of all others.
 struct scalar {
   static constexpr bool available() { return true; }
-  static constexpr name label() { return name("scalar"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("scalar"); }
 };
 
 #if defined(__x86_64__)
@@ -54,7 +54,7 @@ struct avx2 {
     return false;
 #endif
   }
-  static constexpr name label() { return name("avx2"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("avx2"); }
 };
 /// The same with dot products of bytes (Alder Lake, Zen 5 and later): int8 activations.
 struct avx_vnni {
@@ -65,7 +65,7 @@ struct avx_vnni {
     return false;
 #endif
   }
-  static constexpr name label() { return name("avxvnni"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("avxvnni"); }
 };
 /// 512-bit vectors with byte, word and mask instructions (Skylake-X, Zen 4 and later): exact activations.
 struct avx512 {
@@ -78,7 +78,7 @@ struct avx512 {
     return false;
 #endif
   }
-  static constexpr name label() { return name("avx512"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("avx512"); }
 };
 /// The same with dot products of bytes (Cascade Lake, Zen 4 and later): int8 activations.
 struct avx512_vnni {
@@ -89,7 +89,7 @@ struct avx512_vnni {
     return false;
 #endif
   }
-  static constexpr name label() { return name("avx512vnni"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("avx512vnni"); }
 };
 /// The same with dot products of bf16 pairs (Cooper Lake, Zen 4 and later): bf16 activations.
 struct avx512_bf16 {
@@ -100,7 +100,7 @@ struct avx512_bf16 {
     return false;
 #endif
   }
-  static constexpr name label() { return name("avx512bf16"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("avx512bf16"); }
 };
 
 /// 128-bit vectors with dot products of bytes (Armv8.2 with FEAT_DotProd: Cortex-A76, Neoverse N1 and later):
@@ -113,7 +113,7 @@ struct neon_dot {
     return false;
 #endif
   }
-  static constexpr name label() { return name("neondot"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("neondot"); }
 };
 /// The same with products of unsigned and signed bytes (FEAT_I8MM: Neoverse V1, N2 and later): int8 activations.
 struct i8mm {
@@ -124,7 +124,7 @@ struct i8mm {
     return false;
 #endif
   }
-  static constexpr name label() { return name("i8mm"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("i8mm"); }
 };
 
 }  // namespace isa

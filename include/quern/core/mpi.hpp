@@ -8,6 +8,7 @@
 // Not part of an umbrella: include it where MPI is wanted, and link MPI::MPI_CXX.
 
 #include <mpi.h>
+#include <quern/core/config.hpp>
 
 #include <algorithm>
 #include <limits>

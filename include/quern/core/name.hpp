@@ -16,24 +16,27 @@ struct name {
 
   constexpr name() = default;
   template <class... Parts>
-  explicit constexpr name(Parts... parts) {
+  [[gnu::always_inline]] explicit constexpr name(Parts... parts) {
     (append(parts), ...);
   }
-  constexpr void append(const char* s) {
+  [[gnu::always_inline]] constexpr void append(const char* s) {
     while (*s != 0 && size + 1 < sizeof text) text[size++] = *s++;
     cut = cut || *s != 0;
   }
-  constexpr void append(int v) {
-    if (v >= 10) append(v / 10);
-    const char digit[2] = {static_cast<char>('0' + v % 10), 0};
-    append(static_cast<const char*>(digit));
+  [[gnu::always_inline]] constexpr void append(int v) {
+    int first = 1;
+    while (v / first >= 10) first *= 10;
+    for (; first > 0; first /= 10) {
+      const char digit[2] = {static_cast<char>('0' + v / first % 10), 0};
+      append(static_cast<const char*>(digit));
+    }
   }
-  constexpr void append(const name& n) {
+  [[gnu::always_inline]] constexpr void append(const name& n) {
     append(static_cast<const char*>(n.text));
     cut = cut || n.cut;
   }
   constexpr const char* c_str() const { return text; }
-  friend constexpr bool operator==(const name& a, const char* b) {
+  [[gnu::always_inline]] friend constexpr bool operator==(const name& a, const char* b) {
     std::size_t i = 0;
     while (i < a.size && b[i] == a.text[i]) ++i;
     return i == a.size && b[i] == 0;

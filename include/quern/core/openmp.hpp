@@ -10,10 +10,13 @@
 #endif
 
 #include <omp.h>
+#include <quern/core/config.hpp>
 
 #include <quern/core/executor.hpp>
 
 namespace quern::inline v0 {
+
+inline namespace QUERN_BUILD {
 
 /// Runs ranges as threads of OpenMP. Inside a parallel region it opens a nested one, which OpenMP runs in one
 /// thread unless told otherwise.
@@ -41,4 +44,5 @@ class openmp {
 };
 static_assert(executor<openmp>);
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -7,6 +7,8 @@
 
 namespace quern::inline v0 {
 
+inline namespace QUERN_BUILD {
+
 /// xoshiro256** (Blackman and Vigna, 2018), seeded through splitmix64: equal seed, equal bits on every
 /// platform. The whole state is four words, so that it can be written to a checkpoint.
 class rng {
@@ -53,4 +55,5 @@ class rng {
   static constexpr std::uint64_t rotate(std::uint64_t x, int k) { return x << k | x >> (64 - k); }
 };
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -16,12 +16,14 @@ template <class T>
 class span2 {
  public:
   constexpr span2() = default;
-  QUERN_HD constexpr span2(T* data, std::size_t rows, std::size_t cols) : span2(data, rows, cols, cols) {}
-  QUERN_HD constexpr span2(T* data, std::size_t rows, std::size_t cols, std::size_t stride)
+  [[gnu::always_inline]] QUERN_HD constexpr span2(T* data, std::size_t rows, std::size_t cols)
+      : span2(data, rows, cols, cols) {}
+  [[gnu::always_inline]] QUERN_HD constexpr span2(T* data, std::size_t rows, std::size_t cols,
+                                                  std::size_t stride)
       : data_(data), rows_(rows), cols_(cols), stride_(stride) {}
   /// span2<float> is usable where span2<const float> is asked for.
   template <class U>
-  requires(std::is_convertible_v<U (*)[], T (*)[]>) QUERN_HD
+  requires(std::is_convertible_v<U (*)[], T (*)[]>) [[gnu::always_inline]] QUERN_HD
       constexpr span2(const span2<U>& o)  // NOLINT(google-explicit-constructor)
       : data_(o.data()), rows_(o.rows()), cols_(o.cols()), stride_(o.stride()) {}
 
@@ -32,7 +34,7 @@ class span2 {
   QUERN_HD constexpr T* row(std::size_t r) const { return data_ + r * stride_; }
   QUERN_HD constexpr T& operator()(std::size_t r, std::size_t c) const { return data_[r * stride_ + c]; }
   /// Rows [first, first + count).
-  QUERN_HD constexpr span2 rows_of(std::size_t first, std::size_t count) const {
+  [[gnu::always_inline]] QUERN_HD constexpr span2 rows_of(std::size_t first, std::size_t count) const {
     return {data_ + first * stride_, count, cols_, stride_};
   }
 

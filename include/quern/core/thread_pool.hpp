@@ -6,11 +6,14 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <quern/core/config.hpp>
 #include <quern/core/executor.hpp>
 #include <thread>
 #include <vector>
 
 namespace quern::inline v0 {
+
+inline namespace QUERN_BUILD {
 
 /// A small executor for tools, tests and examples. An engine passes its own threads instead.
 /// Workers spin for a short while before they sleep: fork and join of a spinning pool costs 0.07 us against
@@ -113,4 +116,5 @@ class thread_pool {
 };
 static_assert(executor<thread_pool>);
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -4,11 +4,14 @@
 // c.row(r).codes[k] = 7;
 // auto w = quern::pack<quern::group<16>>(c, mask);           // nothing is requantized
 
+#include <quern/core/config.hpp>
 #include <quern/core/span2.hpp>
 #include <quern/quant/round.hpp>
 #include <vector>
 
 namespace quern::inline v0 {
+
+inline namespace QUERN_BUILD {
 
 /// Codes and parameters of every weight of W [rows x cols], before a pattern is applied: where the choice of
 /// codes (rounding, GPTQ, training, another file format) meets storage.
@@ -52,4 +55,5 @@ class coded_matrix {
   std::vector<float> row_scales_;
 };
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

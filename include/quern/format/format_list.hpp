@@ -5,6 +5,7 @@
 // const bool listed =
 //     quern::visit_format<formats>("group<16>", "affine<4,16>", [&]<class P, class Q>() { ... });
 
+#include <quern/core/config.hpp>
 #include <quern/format/layout.hpp>
 
 namespace quern::inline v0 {
@@ -40,6 +41,8 @@ struct concat_formats<format_list<A...>, format_list<B...>, Rest...>
 template <sparsity_pattern P, quantizer... Qs>
 using formats_of = format_list<format<P, Qs>...>;
 
+inline namespace QUERN_BUILD {
+
 /// Calls f.operator()<P, Q>() for the format with these names: the one place where names of a file or of a
 /// command line become types.
 /// @returns whether the list has it
@@ -61,4 +64,5 @@ void for_each_format(F&& f) {
   }(List{});
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <quern/core/config.hpp>
 #include <quern/pattern/concept.hpp>
 #include <quern/quant/bits.hpp>
 #include <quern/quant/concept.hpp>
@@ -36,17 +37,19 @@ constexpr const char* stream_name(stream s) {
 struct storage {
   std::size_t bytes[stream_count] = {};
   constexpr std::size_t operator[](stream s) const { return bytes[static_cast<int>(s)]; }
-  constexpr std::size_t total() const {
+  [[gnu::always_inline]] constexpr std::size_t total() const {
     std::size_t t = 0;
     for (const std::size_t b : bytes) t += b;
     return t;
   }
   /// Stored bits per weight of W [rows x cols]: padding, indices, scales and zeros included.
-  constexpr double bits_per_weight(std::size_t rows, std::size_t cols) const {
+  [[gnu::always_inline]] constexpr double bits_per_weight(std::size_t rows, std::size_t cols) const {
     if (rows == 0 || cols == 0) return 0;
     return 8.0 * static_cast<double>(total()) / (static_cast<double>(rows) * static_cast<double>(cols));
   }
 };
+
+inline namespace QUERN_BUILD {
 
 /// How a pattern and a quantizer are laid out together: the geometry of cells, and which streams there are.
 ///
@@ -190,4 +193,5 @@ constexpr bool is_supported() {
   return layout<P, Q>::supported;
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

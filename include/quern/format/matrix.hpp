@@ -34,20 +34,24 @@ class matrix_view {
   using quantizer = Q;
   using geometry = layout<P, Q>;
   constexpr matrix_view() = default;
-  explicit constexpr matrix_view(const packed_view& raw) : raw_(raw) {}
+  [[gnu::always_inline]] explicit constexpr matrix_view(const packed_view& raw) : raw_(raw) {}
   constexpr std::size_t rows() const { return raw_.rows; }
   constexpr std::size_t cols() const { return raw_.cols; }
   /// Stored cells, those of completed rows and windows included.
   constexpr std::size_t cells() const { return raw_.cells; }
   constexpr const packed_view& raw() const { return raw_; }
   constexpr const std::byte* operator[](stream s) const { return raw_[s]; }
-  constexpr storage bytes() const { return geometry::bytes(raw_.rows, raw_.cols, raw_.cells); }
-  constexpr double bits_per_weight() const { return bytes().bits_per_weight(raw_.rows, raw_.cols); }
+  [[gnu::always_inline]] constexpr storage bytes() const {
+    return geometry::bytes(raw_.rows, raw_.cols, raw_.cells);
+  }
+  [[gnu::always_inline]] constexpr double bits_per_weight() const {
+    return bytes().bits_per_weight(raw_.rows, raw_.cols);
+  }
 
   /// Entry @p i of the `begin` stream.
   std::size_t begin(std::size_t i) const { return load<std::uint32_t>(stream::begin, i); }
   /// Block column of surviving block @p j (listed).
-  std::size_t block_column(std::size_t j) const {
+  [[gnu::always_inline]] std::size_t block_column(std::size_t j) const {
     switch (geometry::index_bytes(raw_.cols)) {
       case 1:
         return load<std::uint8_t>(stream::index, j);
@@ -59,20 +63,20 @@ class matrix_view {
   }
   /// Mask of block row @p block of a tile in window @p window (masked): bit i is unit
   /// window * window_units + i.
-  std::uint32_t mask(std::size_t tile, std::size_t window, std::size_t block) const {
+  [[gnu::always_inline]] std::uint32_t mask(std::size_t tile, std::size_t window, std::size_t block) const {
     return load<std::uint16_t>(
         stream::index,
         (tile * geometry::mask_windows(raw_.cols) + window) * geometry::blocks_per_tile + block);
   }
   /// The fp16 scale of row @p r (two-level scales), 1 for others.
-  float row_scale(std::size_t r) const {
+  [[gnu::always_inline]] float row_scale(std::size_t r) const {
     if constexpr (Q::row_scaled)
       return to_float(f16{load<std::uint16_t>(stream::row_scale, r)});
     else
       return 1;
   }
   /// First byte of plane @p i of the positions.
-  static constexpr std::size_t position_plane(std::size_t cells, int i) {
+  [[gnu::always_inline]] static constexpr std::size_t position_plane(std::size_t cells, int i) {
     return cells * static_cast<std::size_t>(geometry::cell_codes) / 8 *
            static_cast<std::size_t>(plane_shift(geometry::position_bits, i));
   }
@@ -82,7 +86,7 @@ class matrix_view {
   };
   /// Those of run @p run of a cell, or, where parameters do not follow the cells, of run @p run of lane @p lane
   /// of a tile.
-  param_place param_at(std::size_t tile, cell c, int lane, std::size_t run) const {
+  [[gnu::always_inline]] param_place param_at(std::size_t tile, cell c, int lane, std::size_t run) const {
     constexpr int runs = geometry::params_in_cells ? geometry::runs_per_cell : 1;
     int r = static_cast<int>(run);
     if constexpr (!geometry::params_in_cells) {
@@ -92,7 +96,7 @@ class matrix_view {
     return {locate_param(Q::scale_bits, runs, c, r), locate_param(Q::zero_bits, runs, c, r)};
   }
   /// The parameters at @p p, for a row with scale @p row.
-  run_params params(param_place p, float row) const {
+  [[gnu::always_inline]] run_params params(param_place p, float row) const {
     if constexpr (Q::run == 0) {
       return Q::params(0, 0, 1);
     } else {
@@ -119,18 +123,18 @@ class matrix {
   using geometry = layout<P, Q>;
   matrix() = default;
   /// Zeroed streams for W [rows x cols] with @p survivors stored cells (ignored where the shape decides).
-  matrix(std::size_t rows, std::size_t cols, std::size_t survivors)
+  [[gnu::always_inline]] matrix(std::size_t rows, std::size_t cols, std::size_t survivors)
       : rows_(rows),
         cols_(cols),
         cells_(geometry::cells(rows, cols, survivors)),
         data_(geometry::bytes(rows, cols, cells_).total()) {}
   /// What was moved from is empty: 0 x 0.
-  matrix(matrix&& o) noexcept
+  [[gnu::always_inline]] matrix(matrix&& o) noexcept
       : rows_(std::exchange(o.rows_, 0)),
         cols_(std::exchange(o.cols_, 0)),
         cells_(std::exchange(o.cells_, 0)),
         data_(std::move(o.data_)) {}
-  matrix& operator=(matrix&& o) noexcept {
+  [[gnu::always_inline]] matrix& operator=(matrix&& o) noexcept {
     matrix taken(std::move(o));
     std::swap(rows_, taken.rows_);
     std::swap(cols_, taken.cols_);
@@ -142,8 +146,8 @@ class matrix {
   std::size_t cols() const { return cols_; }
   std::size_t cells() const { return cells_; }
   /// Bytes of every stream; their sum is what a file stores.
-  storage bytes() const { return geometry::bytes(rows_, cols_, cells_); }
-  double bits_per_weight() const { return bytes().bits_per_weight(rows_, cols_); }
+  [[gnu::always_inline]] storage bytes() const { return geometry::bytes(rows_, cols_, cells_); }
+  [[gnu::always_inline]] double bits_per_weight() const { return bytes().bits_per_weight(rows_, cols_); }
   /// Always inlined: filling the view becomes vector code, and a body shared between units of different -m
   /// flags could be one that this CPU does not have.
   [[gnu::always_inline]] matrix_view<P, Q> view() const {
@@ -153,8 +157,8 @@ class matrix {
     return matrix_view<P, Q>(v);
   }
   /// Where a stream may be written.
-  std::byte* writable(stream s) { return data_.data() + offset(static_cast<int>(s)); }
-  matrix clone() const {
+  [[gnu::always_inline]] std::byte* writable(stream s) { return data_.data() + offset(static_cast<int>(s)); }
+  [[gnu::always_inline]] matrix clone() const {
     matrix m;
     m.rows_ = rows_;
     m.cols_ = cols_;
@@ -164,7 +168,7 @@ class matrix {
   }
 
  private:
-  std::size_t offset(int stream_number) const {
+  [[gnu::always_inline]] std::size_t offset(int stream_number) const {
     const storage s = bytes();
     std::size_t o = 0;
     for (int i = 0; i < stream_number; ++i) o += s.bytes[i];

@@ -5,6 +5,7 @@
 // auto b = quern::pack<quern::group<16>, quern::affine<4, 16>>(dense, mask);   // a mask says it
 // auto c = quern::try_pack<quern::nm<2, 4>, quern::real<quern::f16>>(dense);   // an error, not an exception
 
+#include <quern/core/config.hpp>
 #include <quern/core/executor.hpp>
 #include <quern/format/pack_source.hpp>
 #include <quern/format/traverse.hpp>
@@ -240,7 +241,9 @@ result<matrix<P, Q>> pack_from(const Source& source, const bit_mask* mask, Exec&
   std::vector<std::size_t> begin(bands + 1);
   std::vector<fault> faults(bands);
   const std::size_t parts = part_count(bands, 1, static_cast<std::size_t>(exec.concurrency()));
-  std::vector<scratch<P, Q>> memory(parts, scratch<P, Q>(cols));
+  std::vector<scratch<P, Q>> memory;
+  memory.reserve(parts);
+  for (std::size_t p = 0; p < parts; ++p) memory.emplace_back(cols);
   const auto for_each_band = [&](auto&& f) {  // f(band, memory of nobody else)
     exec.parallel_for(parts, 1, [&](std::size_t first, std::size_t end) {
       for (std::size_t p = first; p < end; ++p)

@@ -5,6 +5,7 @@
 // alive.read(source, mask, r);   // which weights of row r survive
 
 #include <cstring>
+#include <quern/core/config.hpp>
 #include <quern/core/span2.hpp>
 #include <quern/format/coded.hpp>
 #include <quern/pattern/mask.hpp>

@@ -5,6 +5,7 @@
 // });
 
 #include <bit>
+#include <quern/core/config.hpp>
 #include <quern/format/matrix.hpp>
 
 namespace quern::inline v0 {

@@ -3,6 +3,7 @@
 // std::vector<float> dense(w.rows() * w.cols());
 // quern::unpack(w.view(), {dense.data(), w.rows(), w.cols()});
 
+#include <quern/core/config.hpp>
 #include <quern/core/executor.hpp>
 #include <quern/format/coded.hpp>
 #include <quern/format/traverse.hpp>

@@ -4,6 +4,7 @@
 // auto v = quern::checked<quern::group<16>, quern::affine<4, 16>>(raw, sizes);
 // if (!v) puts(v.error().what());
 
+#include <quern/core/config.hpp>
 #include <quern/format/traverse.hpp>
 #include <quern/quant/round.hpp>
 

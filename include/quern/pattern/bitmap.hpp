@@ -11,7 +11,7 @@ namespace quern::inline v0 {
 struct bitmap {
   static constexpr int unit_rows = 1, unit_cols = 1, keep = 0, of = 0;
   static constexpr survivors kind = survivors::masked;
-  static constexpr name label() { return name("bitmap"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("bitmap"); }
 };
 static_assert(sparsity_pattern<bitmap>);
 

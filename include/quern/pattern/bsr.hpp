@@ -18,7 +18,7 @@ struct bsr {
   static_assert(Width > 0 && Width % 8 == 0, "quern::bsr: Width must be a positive multiple of 8");
   static constexpr int unit_rows = Rows, unit_cols = Width, keep = 0, of = 0;
   static constexpr survivors kind = Rows % 16 == 0 ? survivors::listed : survivors::masked;
-  static constexpr name label() { return name("bsr<", Rows, ",", Width, ">"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("bsr<", Rows, ",", Width, ">"); }
 };
 static_assert(sparsity_pattern<bsr<16, 32>> && sparsity_pattern<bsr<4, 16>>);
 

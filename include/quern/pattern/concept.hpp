@@ -3,6 +3,7 @@
 // template <quern::sparsity_pattern P> void f();   // P = quern::group<16>, quern::nm<2, 4>, ...
 
 #include <cstddef>
+#include <quern/core/config.hpp>
 #include <quern/core/name.hpp>
 
 namespace quern::inline v0 {
@@ -29,6 +30,8 @@ concept sparsity_pattern = requires {
   {P::label()};
 };
 
+inline namespace QUERN_BUILD {
+
 /// Units per row of a matrix with @p cols inputs; the last one may be completed with zeros.
 template <sparsity_pattern P>
 constexpr std::size_t units_per_row(std::size_t cols) {
@@ -41,4 +44,5 @@ constexpr std::size_t block_rows(std::size_t rows) {
   return (rows + P::unit_rows - 1) / P::unit_rows;
 }
 
+}  // namespace QUERN_BUILD
 }  // namespace quern::inline v0

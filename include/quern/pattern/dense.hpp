@@ -10,7 +10,7 @@ namespace quern::inline v0 {
 struct dense {
   static constexpr int unit_rows = 1, unit_cols = 1, keep = 0, of = 0;
   static constexpr survivors kind = survivors::all;
-  static constexpr name label() { return name("dense"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("dense"); }
 };
 static_assert(sparsity_pattern<dense>);
 

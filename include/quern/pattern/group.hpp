@@ -14,7 +14,7 @@ struct group {
   static_assert(Width > 0 && Width % 8 == 0, "quern::group: Width must be a positive multiple of 8");
   static constexpr int unit_rows = 1, unit_cols = Width, keep = 0, of = 0;
   static constexpr survivors kind = survivors::masked;
-  static constexpr name label() { return name("group<", Width, ">"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("group<", Width, ">"); }
 };
 static_assert(sparsity_pattern<group<16>>);
 

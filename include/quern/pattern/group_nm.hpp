@@ -19,7 +19,9 @@ struct group_nm {
   static_assert(Width > 0 && Width % 8 == 0, "quern::group_nm: Width must be a positive multiple of 8");
   static constexpr int unit_rows = 1, unit_cols = Width, keep = N, of = M;
   static constexpr survivors kind = survivors::masked;
-  static constexpr name label() { return name("group_nm<", N, ",", M, ",", Width, ">"); }
+  [[gnu::always_inline]] static constexpr name label() {
+    return name("group_nm<", N, ",", M, ",", Width, ">");
+  }
 };
 static_assert(sparsity_pattern<group_nm<2, 4, 16>>);
 

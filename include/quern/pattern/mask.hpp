@@ -8,11 +8,21 @@
 #include <bit>
 #include <cstdint>
 #include <quern/core/buffer.hpp>
+#include <quern/core/config.hpp>
 #include <quern/core/error.hpp>
 #include <quern/core/span2.hpp>
 #include <quern/pattern/concept.hpp>
 
 namespace quern::inline v0 {
+
+/// Where a mask breaks its pattern: the first weight, row by row, that may not be as it is.
+struct violation {
+  bool found = false;
+  std::size_t row = 0, col = 0;
+  explicit operator bool() const { return found; }
+};
+
+inline namespace QUERN_BUILD {
 
 /// One bit per weight of W [rows x cols]; set = the weight survives. Rows start at a 64-bit word; bits past
 /// the last column are zero. Copying is explicit (`clone`).
@@ -53,15 +63,6 @@ class bit_mask {
   std::size_t rows_ = 0, cols_ = 0, words_ = 0;
   buffer bits_;
 };
-
-/// Where a mask breaks its pattern: the first weight, row by row, that may not be as it is.
-struct violation {
-  bool found = false;
-  std::size_t row = 0, col = 0;
-  explicit operator bool() const { return found; }
-};
-
-inline namespace QUERN_BUILD {
 
 /// Weights that survive.
 inline std::size_t count(const bit_mask& m) {

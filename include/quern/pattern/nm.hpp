@@ -16,7 +16,7 @@ struct nm {
                 "quern::nm<N, M>: at most N NONZERO of M, so 1 <= N < M <= 16; did you mean nm<M, N>?");
   static constexpr int unit_rows = 1, unit_cols = 1, keep = N, of = M;
   static constexpr survivors kind = survivors::positions;
-  static constexpr name label() { return name("nm<", N, ",", M, ">"); }
+  [[gnu::always_inline]] static constexpr name label() { return name("nm<", N, ",", M, ">"); }
 };
 static_assert(sparsity_pattern<nm<2, 4>>);
 

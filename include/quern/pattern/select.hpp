@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <quern/core/config.hpp>
 #include <quern/pattern/mask.hpp>
 #include <span>
 #include <utility>
@@ -32,6 +33,10 @@ struct unit_shape {
   constexpr std::size_t window() const { return of * cols; }
   friend bool operator==(const unit_shape&, const unit_shape&) = default;
 };
+
+inline namespace QUERN_BUILD {
+
+/// Those of P.
 template <sparsity_pattern P>
 constexpr unit_shape shape_of() {
   return {static_cast<std::size_t>(P::unit_rows), static_cast<std::size_t>(P::unit_cols),
@@ -52,8 +57,6 @@ constexpr std::size_t scope_height(const unit_shape& p, scope s, std::size_t blo
   const std::size_t tile = p.rows < 16 ? 16 / p.rows : 1;
   return s == scope::row ? 1 : s == scope::row_block ? tile : blocks;
 }
-
-inline namespace QUERN_BUILD {
 
 /// Sets whether unit @p unit of block row @p block survives.
 inline void set_unit(bit_mask& mask, const unit_shape& p, std::size_t block, std::size_t unit, bool value) {

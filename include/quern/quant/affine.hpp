@@ -30,22 +30,26 @@ struct affine {
   static constexpr int bits = Bits, run = Run, scale_bits = policy::bits, top = (1 << Bits) - 1;
   static constexpr int zero_bits = has_offset ? 16 : Bits <= 2 ? 2 : Bits <= 4 ? 4 : 8;
   static constexpr bool row_scaled = policy::row_scaled;
-  static constexpr name label() { return name("affine<", Bits, ",", Run, policy::label(), ">"); }
+  [[gnu::always_inline]] static constexpr name label() {
+    return name("affine<", Bits, ",", Run, policy::label(), ">");
+  }
 
   /// The whole code that stands for 0.
-  QUERN_HD static constexpr std::uint32_t zero_point(run_params p) {
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t zero_point(run_params p) {
     if (p.scale == 0) return 0;
     const float z = -p.offset / p.scale + 0.5f;
     return z < 0 ? 0u : z > top ? static_cast<std::uint32_t>(top) : static_cast<std::uint32_t>(z);
   }
-  QUERN_HD static constexpr run_params fit(float lo, float hi) {
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params fit(float lo, float hi) {
     lo = lo < 0 ? lo : 0;
     hi = hi > 0 ? hi : 0;
     return {(hi - lo) / static_cast<float>(top), lo};
   }
-  QUERN_HD static constexpr float row_scale(float largest) { return policy::row_scale(largest); }
+  [[gnu::always_inline]] QUERN_HD static constexpr float row_scale(float largest) {
+    return policy::row_scale(largest);
+  }
   /// scale and offset as they come back from storage; the offset is a whole number of steps.
-  QUERN_HD static constexpr run_params stored(run_params p, float row) {
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params stored(run_params p, float row) {
     const float z = static_cast<float>(zero_point(p));
     float scale = policy::decode(policy::encode(p.scale, row), row);
     if constexpr (has_offset) {
@@ -55,31 +59,32 @@ struct affine {
     }
     return {scale, -scale * z};
   }
-  QUERN_HD static constexpr std::uint32_t scale_code(run_params p, float row) {
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t scale_code(run_params p, float row) {
     return policy::encode(p.scale, row);
   }
-  QUERN_HD static constexpr std::uint32_t zero_code(run_params p) {
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t zero_code(run_params p) {
     if constexpr (has_offset) return to_f16(p.offset).bits;
     return zero_point(p);
   }
-  QUERN_HD static constexpr run_params params(std::uint32_t scale_code, std::uint32_t zero_code, float row) {
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params params(std::uint32_t scale_code,
+                                                                     std::uint32_t zero_code, float row) {
     const float scale = policy::decode(scale_code, row);
     if constexpr (has_offset) return {scale, to_float(f16{static_cast<std::uint16_t>(zero_code)})};
     return {scale, -scale * static_cast<float>(zero_code)};
   }
-  QUERN_HD static constexpr std::uint32_t encode(float w, run_params p) {
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t encode(float w, run_params p) {
     // No branch around the division, so that a loop of encode becomes vectors.
     const std::uint32_t code = clamp_code((w - p.offset) / (p.scale == 0 ? 1.0f : p.scale) + 0.5f, top);
     return p.scale == 0 ? 0u : code;
   }
   /// scale * code and scale * zero are exact in float (at most 15 + 8 significant bits), so this rounds at
   /// most once.
-  QUERN_HD static constexpr float decode(std::uint32_t code, run_params p) {
+  [[gnu::always_inline]] QUERN_HD static constexpr float decode(std::uint32_t code, run_params p) {
     return p.scale * static_cast<float>(code) + p.offset;
   }
 
  private:
-  QUERN_HD static constexpr std::uint32_t short_scale(std::uint32_t h) {
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t short_scale(std::uint32_t h) {
     if ((h & 0x7fffu) < 1u << (11 - Bits))
       return h;  // a multiple of 2^-24 so small that its multiples are exact
     const std::uint32_t drop = (1u << Bits) - 1;

@@ -23,6 +23,24 @@ namespace quern::inline v0 {
 /// Rows that stand side by side in every layout that interleaves: one 512-bit register of 32-bit lanes.
 inline constexpr int lanes = 16;
 
+/// A cell is a run of `width` codes of one row that is stored or absent as a whole. The cells of up to 16
+/// rows that are stored side by side form a slot: `count` cells, numbered from `first` in the order of the
+/// whole matrix.
+struct cell {
+  std::size_t first = 0;  ///< number of the slot's first cell
+  int count = lanes;      ///< cells in the slot
+  int rank = 0;           ///< this cell's place in the slot, 0..count-1
+};
+
+/// A field of a byte stream: `width` bits at bit `shift` of byte `byte`, little endian when wider than a
+/// byte.
+struct field {
+  std::size_t byte;
+  int shift;
+};
+
+inline namespace QUERN_BUILD {
+
 /// Planes of a code of @p bits bits: 1 for 1, 2, 4, 8, 16, 32; 2 or 3 otherwise.
 QUERN_HD constexpr int plane_count(int bits) {
   if (bits >= 8) return 1;
@@ -41,22 +59,6 @@ QUERN_HD constexpr int plane_shift(int bits, int i) {
   for (int j = 0; j < i; ++j) s += plane_width(bits, j);
   return s;
 }
-
-/// A cell is a run of `width` codes of one row that is stored or absent as a whole. The cells of up to 16
-/// rows that are stored side by side form a slot: `count` cells, numbered from `first` in the order of the
-/// whole matrix.
-struct cell {
-  std::size_t first = 0;  ///< number of the slot's first cell
-  int count = lanes;      ///< cells in the slot
-  int rank = 0;           ///< this cell's place in the slot, 0..count-1
-};
-
-/// A field of a byte stream: `width` bits at bit `shift` of byte `byte`, little endian when wider than a
-/// byte.
-struct field {
-  std::size_t byte;
-  int shift;
-};
 
 /// Bytes per chunk: 4, or less for cells that do not fill whole chunks of 4 bytes (16 codes of 1 bit).
 QUERN_HD constexpr int chunk_bytes(int width, int cell_codes) {
@@ -120,8 +122,6 @@ QUERN_HD constexpr void put_field(std::byte* p, int width, field f, std::uint32_
 }
 
 static_assert(std::endian::native == std::endian::little, "quern: the packed layout is little-endian");
-
-inline namespace QUERN_BUILD {
 
 /// Bit of code @p i of a chunk, counted from the chunk's lowest bit.
 template <int Width, int CellCodes>

@@ -50,24 +50,29 @@ struct codebook {
   using table = Table;
   static constexpr int bits = 4, run = Run, scale_bits = policy::bits, zero_bits = 0;
   static constexpr bool row_scaled = policy::row_scaled;
-  static constexpr name label() { return name("codebook<", Table::text, ",", Run, policy::label(), ">"); }
+  [[gnu::always_inline]] static constexpr name label() {
+    return name("codebook<", Table::text, ",", Run, policy::label(), ">");
+  }
 
-  QUERN_HD static constexpr run_params fit(float lo, float hi) {
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params fit(float lo, float hi) {
     return {(hi > -lo ? hi : -lo) / Table::largest, 0};
   }
-  QUERN_HD static constexpr float row_scale(float largest) { return policy::row_scale(largest); }
-  QUERN_HD static constexpr run_params stored(run_params p, float row) {
+  [[gnu::always_inline]] QUERN_HD static constexpr float row_scale(float largest) {
+    return policy::row_scale(largest);
+  }
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params stored(run_params p, float row) {
     return {policy::decode(policy::encode(p.scale, row), row), 0};
   }
-  QUERN_HD static constexpr std::uint32_t scale_code(run_params p, float row) {
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t scale_code(run_params p, float row) {
     return policy::encode(p.scale, row);
   }
-  QUERN_HD static constexpr std::uint32_t zero_code(run_params) { return 0; }
-  QUERN_HD static constexpr run_params params(std::uint32_t scale_code, std::uint32_t, float row) {
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t zero_code(run_params) { return 0; }
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params params(std::uint32_t scale_code, std::uint32_t,
+                                                                     float row) {
     return {policy::decode(scale_code, row), 0};
   }
   /// The nearest entry; of two equally near ones the first. Ties of +0 and -0 go to the first zero.
-  QUERN_HD static constexpr std::uint32_t encode(float w, run_params p) {
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t encode(float w, run_params p) {
     const float target = p.scale == 0 ? 0 : w / p.scale;
     std::uint32_t best = 0;
     float least = 3.4e38f;
@@ -80,7 +85,7 @@ struct codebook {
     }
     return best;
   }
-  QUERN_HD static constexpr float decode(std::uint32_t code, run_params p) {
+  [[gnu::always_inline]] QUERN_HD static constexpr float decode(std::uint32_t code, run_params p) {
     return p.scale * Table::values[code & 15];
   }
 };

@@ -15,12 +15,16 @@ struct run_params {
   float scale = 0, offset = 0;
 };
 
+inline namespace QUERN_BUILD {
+
 /// The whole part of @p c within 0..top; a NaN gives 0. Written so that compilers turn a loop of it into
 /// vectors.
 QUERN_HD constexpr std::uint32_t clamp_code(float c, int top) {
   const float largest = static_cast<float>(top), low = c > 0 ? c : 0.0f;
   return static_cast<std::uint32_t>(static_cast<int>(low < largest ? low : largest));
 }
+
+}  // namespace QUERN_BUILD
 
 /// A quantizer: an empty type that turns a weight into a code of `bits` bits and back.
 ///

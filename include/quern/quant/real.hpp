@@ -18,16 +18,18 @@ struct real {
   using code_type = std::conditional_t<std::is_same_v<T, float>, std::uint32_t, std::uint16_t>;
   static constexpr int bits = 8 * sizeof(T), run = 0, scale_bits = 0, zero_bits = 0;
   static constexpr bool row_scaled = false;
-  static constexpr name label() {
+  [[gnu::always_inline]] static constexpr name label() {
     return name("real<", std::is_same_v<T, float> ? "f32" : std::is_same_v<T, f16> ? "f16" : "bf16", ">");
   }
-  QUERN_HD static constexpr run_params fit(float, float) { return {1, 0}; }
-  QUERN_HD static constexpr float row_scale(float) { return 1; }
-  QUERN_HD static constexpr run_params stored(run_params, float) { return {1, 0}; }
-  QUERN_HD static constexpr std::uint32_t scale_code(run_params, float) { return 0; }
-  QUERN_HD static constexpr std::uint32_t zero_code(run_params) { return 0; }
-  QUERN_HD static constexpr run_params params(std::uint32_t, std::uint32_t, float) { return {1, 0}; }
-  QUERN_HD static constexpr std::uint32_t encode(float w, run_params) {
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params fit(float, float) { return {1, 0}; }
+  [[gnu::always_inline]] QUERN_HD static constexpr float row_scale(float) { return 1; }
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params stored(run_params, float) { return {1, 0}; }
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t scale_code(run_params, float) { return 0; }
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t zero_code(run_params) { return 0; }
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params params(std::uint32_t, std::uint32_t, float) {
+    return {1, 0};
+  }
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t encode(float w, run_params) {
     if constexpr (std::is_same_v<T, float>)
       return std::bit_cast<std::uint32_t>(w);
     else if constexpr (std::is_same_v<T, f16>)
@@ -35,7 +37,7 @@ struct real {
     else
       return to_bf16(w).bits;
   }
-  QUERN_HD static constexpr float decode(std::uint32_t code, run_params) {
+  [[gnu::always_inline]] QUERN_HD static constexpr float decode(std::uint32_t code, run_params) {
     if constexpr (std::is_same_v<T, float>)
       return std::bit_cast<float>(code);
     else

@@ -6,6 +6,7 @@
 
 #include <bit>
 #include <cstddef>
+#include <quern/core/config.hpp>
 #include <quern/quant/concept.hpp>
 
 namespace quern::inline v0 {

@@ -26,43 +26,47 @@ template <>
 struct scale_policy<f16> {
   static constexpr int bits = 16;
   static constexpr bool row_scaled = false;
-  static constexpr name label() { return name(); }
-  QUERN_HD static constexpr std::uint32_t encode(float scale, float /*row*/) { return to_f16(scale).bits; }
-  QUERN_HD static constexpr float decode(std::uint32_t code, float /*row*/) {
+  [[gnu::always_inline]] static constexpr name label() { return name(); }
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t encode(float scale, float /*row*/) {
+    return to_f16(scale).bits;
+  }
+  [[gnu::always_inline]] QUERN_HD static constexpr float decode(std::uint32_t code, float /*row*/) {
     return to_float(f16{static_cast<std::uint16_t>(code)});
   }
-  QUERN_HD static constexpr float row_scale(float /*largest*/) { return 1; }
+  [[gnu::always_inline]] QUERN_HD static constexpr float row_scale(float /*largest*/) { return 1; }
 };
 template <>
 struct scale_policy<f16_offset> : scale_policy<f16> {
-  static constexpr name label() { return name(",f16_offset"); }
+  [[gnu::always_inline]] static constexpr name label() { return name(",f16_offset"); }
 };
 template <>
 struct scale_policy<bf16> {
   static constexpr int bits = 16;
   static constexpr bool row_scaled = false;
-  static constexpr name label() { return name(",bf16"); }
-  QUERN_HD static constexpr std::uint32_t encode(float scale, float /*row*/) { return to_bf16(scale).bits; }
-  QUERN_HD static constexpr float decode(std::uint32_t code, float /*row*/) {
+  [[gnu::always_inline]] static constexpr name label() { return name(",bf16"); }
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t encode(float scale, float /*row*/) {
+    return to_bf16(scale).bits;
+  }
+  [[gnu::always_inline]] QUERN_HD static constexpr float decode(std::uint32_t code, float /*row*/) {
     return to_float(bf16{static_cast<std::uint16_t>(code)});
   }
-  QUERN_HD static constexpr float row_scale(float /*largest*/) { return 1; }
+  [[gnu::always_inline]] QUERN_HD static constexpr float row_scale(float /*largest*/) { return 1; }
 };
 template <>
 struct scale_policy<two_level> {
   static constexpr int bits = 4, top = 15;
   static constexpr bool row_scaled = true;
-  static constexpr name label() { return name(",two_level"); }
-  QUERN_HD static constexpr std::uint32_t encode(float scale, float row) {
+  [[gnu::always_inline]] static constexpr name label() { return name(",two_level"); }
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t encode(float scale, float row) {
     if (!(row > 0) || !(scale > 0)) return 0;
     const float m = scale / row + 0.5f;  // at least 1: a run with weights keeps a grid
     return m < 1 ? 1u : m > top ? static_cast<std::uint32_t>(top) : static_cast<std::uint32_t>(m);
   }
-  QUERN_HD static constexpr float decode(std::uint32_t code, float row) {
+  [[gnu::always_inline]] QUERN_HD static constexpr float decode(std::uint32_t code, float row) {
     return row * static_cast<float>(code);
   }
   /// Rounded up to fp16, so that the largest scale of the row needs no multiplier above 15.
-  QUERN_HD static constexpr float row_scale(float largest) {
+  [[gnu::always_inline]] QUERN_HD static constexpr float row_scale(float largest) {
     f16 h = to_f16(largest / top);
     if (to_float(h) * top < largest) ++h.bits;
     return to_float(h);

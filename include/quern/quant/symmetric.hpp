@@ -25,9 +25,11 @@ struct symmetric {
   static constexpr int bits = Bits, run = Run, scale_bits = policy::bits, zero_bits = 0;
   static constexpr int top = (1 << Bits) - 1, zero = 1 << (Bits - 1);
   static constexpr bool row_scaled = policy::row_scaled;
-  static constexpr name label() { return name("symmetric<", Bits, ",", Run, policy::label(), ">"); }
+  [[gnu::always_inline]] static constexpr name label() {
+    return name("symmetric<", Bits, ",", Run, policy::label(), ">");
+  }
 
-  QUERN_HD static constexpr run_params fit(float lo, float hi) {
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params fit(float lo, float hi) {
     lo = lo < 0 ? lo : 0;
     hi = hi > 0 ? hi : 0;
     constexpr float below = zero, above = zero - 1;
@@ -38,28 +40,33 @@ struct symmetric {
       return with_scale(hi > -lo ? hi / -below : -lo / below);
     }
   }
-  QUERN_HD static constexpr float row_scale(float largest) { return policy::row_scale(largest); }
-  QUERN_HD static constexpr run_params stored(run_params p, float row) {
+  [[gnu::always_inline]] QUERN_HD static constexpr float row_scale(float largest) {
+    return policy::row_scale(largest);
+  }
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params stored(run_params p, float row) {
     return with_scale(policy::decode(policy::encode(p.scale, row), row));
   }
-  QUERN_HD static constexpr std::uint32_t scale_code(run_params p, float row) {
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t scale_code(run_params p, float row) {
     return policy::encode(p.scale, row);
   }
-  QUERN_HD static constexpr std::uint32_t zero_code(run_params) { return 0; }
-  QUERN_HD static constexpr run_params params(std::uint32_t scale_code, std::uint32_t, float row) {
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t zero_code(run_params) { return 0; }
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params params(std::uint32_t scale_code, std::uint32_t,
+                                                                     float row) {
     return with_scale(policy::decode(scale_code, row));
   }
-  QUERN_HD static constexpr std::uint32_t encode(float w, run_params p) {
+  [[gnu::always_inline]] QUERN_HD static constexpr std::uint32_t encode(float w, run_params p) {
     // No branch around the division, so that a loop of encode becomes vectors.
     const std::uint32_t code = clamp_code((w - p.offset) / (p.scale == 0 ? 1.0f : p.scale) + 0.5f, top);
     return p.scale == 0 ? static_cast<std::uint32_t>(zero) : code;
   }
-  QUERN_HD static constexpr float decode(std::uint32_t code, run_params p) {
+  [[gnu::always_inline]] QUERN_HD static constexpr float decode(std::uint32_t code, run_params p) {
     return p.scale * static_cast<float>(code) + p.offset;
   }
 
  private:
-  QUERN_HD static constexpr run_params with_scale(float s) { return {s, -s * static_cast<float>(zero)}; }
+  [[gnu::always_inline]] QUERN_HD static constexpr run_params with_scale(float s) {
+    return {s, -s * static_cast<float>(zero)};
+  }
 };
 static_assert(quantizer<symmetric<4, 32>> && quantizer<symmetric<8, 32, two_level>>);
 
