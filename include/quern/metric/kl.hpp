@@ -4,8 +4,10 @@
 // double sum = quern::kl_gradient<float>(teacher, student, 1.f / n, 2.f, dstudent);  // temperature 2
 // A teacher in little memory: see metric/top_logits.hpp.
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <quern/core/config.hpp>
 #include <quern/core/error.hpp>
 #include <quern/core/span2.hpp>
@@ -26,23 +28,28 @@ void log_softmax(std::span<const T> logits, T temperature, std::span<T> out) {
   eigen_array(out) -= log_sum_exp(std::span<const T>(out));
 }
 
-/// Calls each(p, q, row) for the log-probabilities of every row: p of the teacher in scratch, q of the student in
-/// place(row). Checks shapes, @p name says for whom.
-template <class T, class Place, class Each>
+/// Calls each(p, q) for the log-probabilities of every row: p of the teacher in scratch, q of the student in the row of
+/// @p out, which has the shape of student, or in scratch where out has no rows. Checks shapes, @p name says for whom.
+template <class T, class Each>
 void for_each_log_pair(const char* name, span2<const T> teacher, span2<const T> student, T temperature,
-                       Place&& place, Each&& each) {
+                       span2<T> out, Each&& each) {
   require(teacher.rows() == student.rows() && teacher.cols() == student.cols(), name, ": teacher is [",
           teacher.rows(), " x ", teacher.cols(), "] and student [", student.rows(), " x ", student.cols(),
           "]; they must be equal");
   require(temperature > 0, name, ": temperature must be positive, got ", temperature);
   // At a vector boundary, as Eigen's own memory is: elsewhere exp of the first elements would be rounded otherwise,
-  // and the same call would not always give the same bits.
-  scratch_row<T> scratch(static_cast<Eigen::Index>(teacher.cols()));
+  // and the same call would not always give the same bits. So a row of out that starts elsewhere is copied to.
+  constexpr std::uintptr_t widest = 64;  // bytes of a vector
+  scratch_row<T> scratch(static_cast<Eigen::Index>(teacher.cols())), own(scratch.size());
+  const std::span<T> p(scratch.data(), teacher.cols());
   for (std::size_t r = 0; r < teacher.rows(); ++r) {
-    const std::span<T> p(scratch.data(), teacher.cols()), q = place(r);
+    T* const to = out.rows() == 0 ? own.data() : out.row(r);
+    const bool at_boundary = reinterpret_cast<std::uintptr_t>(to) % widest == 0;
+    const std::span<T> q(at_boundary ? to : own.data(), teacher.cols());
     log_softmax({teacher.row(r), teacher.cols()}, temperature, p);
     log_softmax({student.row(r), student.cols()}, temperature, q);
     each(eigen_array(p), eigen_array(q));
+    if (!at_boundary) std::copy(q.begin(), q.end(), to);
   }
 }
 
@@ -54,35 +61,31 @@ void for_each_log_pair(const char* name, span2<const T> teacher, span2<const T> 
 /// Logits that are NaN or infinite give NaN. Allocates two rows. @throws shape_error on a length mismatch
 template <class T>
 double kl_divergence(span2<const T> teacher, span2<const T> student, T temperature = T{1}) {
-  detail::scratch_row<T> own(static_cast<Eigen::Index>(student.cols()));
   double sum = 0;
   detail::for_each_log_pair(
-      "quern::kl_divergence", teacher, student, temperature,
-      [&](std::size_t) { return std::span<T>(own.data(), student.cols()); },
+      "quern::kl_divergence", teacher, student, temperature, span2<T>(),
       [&](const auto& p, const auto& q) { sum += static_cast<double>((p.exp() * (p - q)).sum()); });
   return sum;
 }
 
 /// kl_divergence, and its gradient dstudent = scale / temperature * (q - p) [rows x classes]. dstudent may be
-/// student; allocates one row. @throws shape_error on a length mismatch
+/// student; allocates two rows. @throws shape_error on a length mismatch
 template <class T>
 double kl_gradient(span2<const T> teacher, span2<const T> student, T scale, T temperature,
                    span2<T> dstudent) {
   require(dstudent.rows() == student.rows() && dstudent.cols() == student.cols(),
           "quern::kl_gradient: dstudent must have the shape of student");
   double sum = 0;
-  detail::for_each_log_pair(
-      "quern::kl_gradient", teacher, student, temperature,
-      [&](std::size_t r) { return std::span<T>(dstudent.row(r), dstudent.cols()); },
-      [&](const auto& p, auto q) {
-        sum += static_cast<double>((p.exp() * (p - q)).sum());
-        q = (q.exp() - p.exp()) * (scale / temperature);
-      });
+  detail::for_each_log_pair("quern::kl_gradient", teacher, student, temperature, dstudent,
+                            [&](const auto& p, auto q) {
+                              sum += static_cast<double>((p.exp() * (p - q)).sum());
+                              q = (q.exp() - p.exp()) * (scale / temperature);
+                            });
   return sum;
 }
 
 /// The sum over rows of KL(q || p), the reverse divergence (MiniLLM, arXiv 2306.08543), and its gradient dstudent =
-/// scale / temperature * q (log q - log p - KL(q || p)). dstudent may be student; allocates one row.
+/// scale / temperature * q (log q - log p - KL(q || p)). dstudent may be student; allocates two rows.
 /// @throws shape_error on a length mismatch
 template <class T>
 double reverse_kl_gradient(span2<const T> teacher, span2<const T> student, T scale, T temperature,
@@ -90,14 +93,12 @@ double reverse_kl_gradient(span2<const T> teacher, span2<const T> student, T sca
   require(dstudent.rows() == student.rows() && dstudent.cols() == student.cols(),
           "quern::reverse_kl_gradient: dstudent must have the shape of student");
   double sum = 0;
-  detail::for_each_log_pair(
-      "quern::reverse_kl_gradient", teacher, student, temperature,
-      [&](std::size_t r) { return std::span<T>(dstudent.row(r), dstudent.cols()); },
-      [&](const auto& p, auto q) {
-        const T kl = (q.exp() * (q - p)).sum();
-        sum += static_cast<double>(kl);
-        q = q.exp() * (q - p - kl) * (scale / temperature);
-      });
+  detail::for_each_log_pair("quern::reverse_kl_gradient", teacher, student, temperature, dstudent,
+                            [&](const auto& p, auto q) {
+                              const T kl = (q.exp() * (q - p)).sum();
+                              sum += static_cast<double>(kl);
+                              q = q.exp() * (q - p - kl) * (scale / temperature);
+                            });
   return sum;
 }
 

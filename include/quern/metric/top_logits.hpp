@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <quern/metric/kl.hpp>
 #include <vector>
@@ -31,9 +32,10 @@ inline namespace QUERN_BUILD {
 
 /// The sum over rows of KL(p || q) after the classes outside a row's top k have been made one class: never above
 /// the full divergence (classes that are joined can only become harder to tell apart), equal to it for k = classes.
-/// dstudent = scale / temperature * (q - p) for the top classes, scale / temperature * q (1 - p_rest / q_rest) for
-/// the others; it may be student. Rows of @p student [n x classes] are rows first .. first + n - 1 of @p teacher.
-/// NaN or infinite logits give NaN. @throws shape_error on a length mismatch
+/// dstudent = scale / temperature * (q - p) for the top classes, scale / temperature * (q / q_rest) (q_rest - p_rest)
+/// for the others; it may be student. Rows of @p student [n x classes] are rows first .. first + n - 1 of @p teacher.
+/// Finite where logits are and their range over the temperature is one that T has; NaN or infinite logits give NaN.
+/// Allocates one row. @throws shape_error on a length mismatch
 template <class T>
 double kl_gradient(const top_logits& teacher, std::size_t first, span2<const T> student, T scale,
                    span2<T> dstudent) {
@@ -45,32 +47,33 @@ double kl_gradient(const top_logits& teacher, std::size_t first, span2<const T> 
           "quern::kl_gradient: dstudent must have the shape of student");
   const T temperature = static_cast<T>(teacher.temperature), factor = scale / temperature;
   std::vector<T> log_q(teacher.k);
+  detail::scratch_row<T> row(static_cast<Eigen::Index>(teacher.classes));  // see for_each_log_pair
+  const std::span<T> logs(row.data(), teacher.classes);
   double sum = 0;
   for (std::size_t r = 0; r < student.rows(); ++r) {
     const std::int32_t* const ids = teacher.ids.data() + (first + r) * teacher.k;
     const float* const log_p = teacher.log_p.data() + (first + r) * teacher.k;
-    const std::span<T> row(dstudent.row(r), dstudent.cols());
-    detail::log_softmax({student.row(r), student.cols()}, temperature, row);
-    for (std::size_t i = 0; i < teacher.k; ++i) {
-      log_q[i] = row[static_cast<std::size_t>(ids[i])];
-      // A class that adds nothing to the rest, unless the whole row is NaN.
-      row[static_cast<std::size_t>(ids[i])] =
-          std::isnan(log_q[i]) ? log_q[i] : -std::numeric_limits<T>::infinity();
-    }
-    eigen_array(row) = eigen_array(row).unaryExpr([](T v) { return std::exp(v); });
-    const T q_rest = eigen_array(row).sum(), p_rest = static_cast<T>(teacher.rest[first + r]);
-    const bool others = teacher.k < teacher.classes;
+    detail::log_softmax({student.row(r), student.cols()}, temperature, logs);
+    const T p_rest = static_cast<T>(teacher.rest[first + r]);
     T total = p_rest;  // 1 but for the rounding of what was stored
-    for (std::size_t i = 0; i < teacher.k; ++i) total += std::exp(static_cast<T>(log_p[i]));
-    if (others) {
-      if (p_rest > 0) sum += static_cast<double>(p_rest * (std::log(p_rest) - std::log(q_rest)));
-      eigen_array(row) *= factor * (total - p_rest / q_rest);
+    for (std::size_t i = 0; i < teacher.k; ++i) {
+      T& log = logs[static_cast<std::size_t>(ids[i])];
+      log_q[i] = log;
+      log = -std::numeric_limits<T>::infinity();  // adds nothing to the rest
+      total += std::exp(static_cast<T>(log_p[i]));
+    }
+    if (teacher.k < teacher.classes) {
+      // By its logarithm: the rest of a sharp student is 0 in T, and a difference or a quotient of it not finite.
+      const T log_rest = log_sum_exp(std::span<const T>(logs));
+      if (p_rest > 0) sum += static_cast<double>(p_rest * (std::log(p_rest) - log_rest));
+      row = (row - log_rest).exp() * (factor * (total * std::exp(log_rest) - p_rest));
     }
     for (std::size_t i = 0; i < teacher.k; ++i) {
       const T p = std::exp(static_cast<T>(log_p[i]));
       sum += static_cast<double>(p * (static_cast<T>(log_p[i]) - log_q[i]));
-      row[static_cast<std::size_t>(ids[i])] = factor * (total * std::exp(log_q[i]) - p);
+      row[ids[i]] = factor * (total * std::exp(log_q[i]) - p);
     }
+    std::copy_n(row.data(), teacher.classes, dstudent.row(r));
   }
   return sum;
 }
