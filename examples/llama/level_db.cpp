@@ -29,22 +29,18 @@ std::string checksum(const packed_matrix& w) {
   return h.text();
 }
 
-/// What block @p layer of the database depends on.
-std::string mark_of(const model& m, std::size_t layer, const std::string& common, quern::thread_pool& pool) {
+/// What block @p layer of the database depends on: its inputs come from the embedding, the norms and the blocks before.
+std::string mark_of(std::size_t layer, const std::string& common) {
   hash h;
-  h.add(common);
-  for (const named_linear& l : block_linears) {
-    const linear& w = m.blocks[layer].*l.weight;
-    if (!w) continue;
-    const std::vector<float> values = values_of(w, pool);
-    h.add(values.data(), values.size() * sizeof(float));
-  }
+  h.add(common), h.add(layer);
   return h.text();
 }
 
+/// What all blocks depend on. Reads the whole model.
 std::string common_mark(const model& m, std::span<const std::int32_t> ids, const level_plan& plan) {
   hash h;
   h.add(std::string("2"));  // of the way levels are made
+  h.add(hash_of(m));
   for (const level_recipe& r : plan.recipes) {
     for (const std::string* s : {&r.name, &r.pattern, &r.quantizer}) h.add(*s);
     h.add(r.density), h.add(r.fewer);
@@ -53,7 +49,7 @@ std::string common_mark(const model& m, std::span<const std::int32_t> ids, const
   h.add(static_cast<int>(o.score)), h.add(static_cast<int>(o.unit)), h.add(static_cast<int>(o.over));
   h.add(static_cast<int>(o.compensate)), h.add(static_cast<int>(o.round)), h.add(static_cast<int>(o.choose));
   h.add(o.refine), h.add(o.grid.steps), h.add(o.grid.lowest), h.add(o.grid.highest);
-  h.add(plan.context), h.add(plan.windows), h.add(plan.sink_weight), h.add(plan.damp), h.add(m.shape.layers);
+  h.add(plan.context), h.add(plan.windows), h.add(plan.sink_weight), h.add(plan.damp);
   h.add(ids.data(), std::min(ids.size(), plan.context * plan.windows) * sizeof(std::int32_t));
   return h.text();
 }
@@ -75,7 +71,7 @@ result<void> read_block(const std::string& path, const std::string& mark, const 
   if (made_for == nullptr || *made_for != mark)
     return io_error(
         "llama::level_db: '", path, "' (", plan_key,
-        "): was made for another model, calibration text or set of levels; name another folder or "
+        "): was made for another model, calibration text, set of levels or version; name another folder or "
         "remove this one");
   for (linear_levels& l : linears)
     for (linear_levels::level& v : l.levels) {
@@ -249,7 +245,7 @@ result<level_db> level_db::make(const model& m, std::span<const std::int32_t> id
     while (end < linears.size() && linears[end].layer == layer) ++end;
     const std::span<linear_levels> mine(linears.data() + first, end - first);
     first = end;
-    const std::string path = file_of(folder, layer), mark = mark_of(m, layer, common, pool);
+    const std::string path = file_of(folder, layer), mark = mark_of(layer, common);
     const auto there = is_there(path);
     if (!there) return there.error();
     const bool write = !*there;

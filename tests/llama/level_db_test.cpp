@@ -150,6 +150,38 @@ TEST_CASE("a database that is damaged, cut off or of something else is refused b
   level_plan other = plan;
   other.damp = 0.02;
   CHECK(refused(m, other, at).find("another") != std::string::npos);
+  other = plan;
+  other.options.refine = 3;
+  CHECK(refused(m, other, at).find("another") != std::string::npos);
+}
+
+TEST_CASE("levels of a model are not those of one whose blocks see other inputs") {
+  const folder at("quern_level_db_inputs");
+  const model m = random_model(207);
+  const level_plan plan = plan_of(bit_recipes(2, 3));
+  make(m, plan, at).value();
+  CHECK(refused(m, plan, at).empty());
+  const auto is_other = [&](const std::string& what, auto change) {
+    model n = m;
+    change(n);
+    CHECK_MESSAGE(refused(n, plan, at).find("another model") != std::string::npos, what);
+  };
+  is_other("attn_norm", [](model& n) { n.blocks[0].attn_norm[3] *= 1.5f; });
+  is_other("ffn_norm", [](model& n) { n.blocks[1].ffn_norm[0] += 0.25f; });
+  is_other("embedding", [](model& n) {
+    std::vector<float> w = llama_test::values(n.embedding);
+    w[7] += 0.5f;
+    n.embedding = dense_linear(w, n.embedding.rows(), n.embedding.cols());
+  });
+  is_other("rope", [](model& n) { n.shape.rope_base *= 2; });
+  is_other("epsilon", [](model& n) { n.shape.rms_epsilon *= 2; });
+  // With the file of block 0 gone, that of block 1 was made behind another block 0.
+  std::filesystem::remove(at.file(0));
+  is_other("a block before", [](model& n) {
+    std::vector<float> w = llama_test::values(n.blocks[0].ffn_down);
+    w[0] += 0.5f;
+    n.blocks[0].ffn_down = dense_linear(w, n.blocks[0].ffn_down.rows(), n.blocks[0].ffn_down.cols());
+  });
 }
 
 TEST_CASE("plans that cannot be made are refused") {
