@@ -120,6 +120,11 @@ int search(const llama::evolve_settings& s, Communicator& others) {
   llama::candidate_runner run(m, task.assemble, task.half_of, std::span(ids).first(usable), s.fitness, pool);
   auto evaluate = quern::share_candidates(others, std::ref(run));
   const quern::evolve_options o = llama::search_options(s, task, run.tokens());
+  if (talk) {
+    const std::string scaled = llama::scaling_of(s.preset, s.task, run.tokens()).value();
+    if (s.tokens.empty() && !scaled.empty()) std::fprintf(stderr, "%s\n", scaled.c_str());
+    std::fprintf(stderr, "search: %s\n", llama::describe(o).c_str());
+  }
   // The fitness that is reported: of one minibatch for all.
   const auto measure = [&](const llama::genome& g) {
     double fitness = 0;

@@ -73,7 +73,10 @@ inline void add_evolve_options(CLI::App& app, evolve_settings& s) {
   app.add_option("--context", s.fitness.context, "tokens of a window")->check(count(2, most_context));
   app.add_option("--piece", s.fitness.piece, "tokens whose logits and streams exist at a time")
       ->check(count(1, most_context));
-  app.add_option("--preset", s.preset, "hyper-parameters: paper, fast, small");
+  app.add_option(
+      "--preset", s.preset,
+      "hyper-parameters: paper, fast, small; tokens are scaled down where the last stage would need more "
+      "than --text-tokens (paper: 131072; sparsity, groups 65536; depth 32768)");
   app.add_option("--generations", s.generations, "instead of the preset's")->check(count(0, 1'000'000));
   app.add_option("--offspring", s.offspring, "instead of the preset's")->check(count(0, 1 << 20));
   app.add_option("--survivors", s.survivors, "per stage, instead of the preset's: 4,2,1")

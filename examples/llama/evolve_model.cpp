@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <limits>
 #include <llama/evolve_model.hpp>
 #include <llama/svg.hpp>
 #include <llama/text_file.hpp>
@@ -10,6 +12,14 @@ namespace llama {
 using quern::error;
 using quern::io_error;
 using quern::result;
+
+namespace {
+
+double preset_scale(const quern::evolve_options& o, std::size_t tokens) {
+  return std::min(1.0, static_cast<double>(tokens) / static_cast<double>(o.stages.back().samples));
+}
+
+}  // namespace
 
 result<quern::evolve_options> preset(const std::string& name, const std::string& task, std::size_t pairs,
                                      std::size_t tokens) {
@@ -35,8 +45,7 @@ result<quern::evolve_options> preset(const std::string& name, const std::string&
     o.stages = depth ? std::vector<quern::stage>{{4, 2048}, {2, 32768}}
                      : std::vector<quern::stage>{{4, 512}, {2, 2048}, {1, 8192}};
   }
-  const double scale =
-      std::min(1.0, static_cast<double>(tokens) / static_cast<double>(o.stages.back().samples));
+  const double scale = preset_scale(o, tokens);
   const auto scaled = [&](std::size_t n) {
     return std::max<std::size_t>(2, static_cast<std::size_t>(scale * static_cast<double>(n)));
   };
@@ -44,6 +53,27 @@ result<quern::evolve_options> preset(const std::string& name, const std::string&
   o.initial = name == "paper" ? 64 : 32;
   o.initial_samples = scaled(2048);
   return o;
+}
+
+std::string describe(const quern::evolve_options& o) {
+  std::string out = std::to_string(o.generations) + " generations of " + std::to_string(o.offspring) +
+                    " offspring, survivors@tokens";
+  for (const quern::stage& s : o.stages)
+    out += ' ' + std::to_string(s.survivors) + '@' + std::to_string(s.samples);
+  return out + "; begins with the best of " + std::to_string(o.initial) + '@' +
+         std::to_string(o.initial_samples);
+}
+
+result<std::string> scaling_of(const std::string& name, const std::string& task, std::size_t tokens) {
+  const auto whole = preset(name, task, 0, std::numeric_limits<std::size_t>::max());
+  if (!whole) return whole.error();
+  const double scale = preset_scale(*whole, tokens);
+  if (scale == 1) return std::string();
+  char factor[16];
+  std::snprintf(factor, sizeof factor, "%.3g", scale);
+  return "preset " + name + ": tokens are " + factor + " times its own, which end with " +
+         std::to_string(whole->stages.back().samples) + "; the text has " + std::to_string(tokens) +
+         " (--text-tokens)";
 }
 
 namespace {

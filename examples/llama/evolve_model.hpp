@@ -21,6 +21,10 @@ namespace llama {
 /// @returns an error that lists the names
 quern::result<quern::evolve_options> preset(const std::string& name, const std::string& task,
                                             std::size_t pairs, std::size_t tokens);
+/// What a search will do, in one line: generations, offspring, survivors and tokens of every stage.
+std::string describe(const quern::evolve_options& o);
+/// A sentence that says by what preset() scales its tokens to a text of @p tokens; empty where it does not.
+quern::result<std::string> scaling_of(const std::string& name, const std::string& task, std::size_t tokens);
 
 /// A configuration that another method chose.
 struct rival {

@@ -238,6 +238,8 @@ if [ -x "$programs/evolve" ]; then
   good evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --generations 4 --baselines --best-of 4 \
     --held-out text --held-out-windows 4 -o evolved.safetensors --config bits.txt --tensor-types types.txt --svg chart \
     --json evolve.json
+  grep -q 'search: 4 generations of 6 offspring, survivors@tokens 2@64 1@256' log.err ||
+    fail 'evolve: does not say what it runs' "$(cat log.err)"
   is_json evolve.json '(lambda t: abs(t["search"]["block_bytes"] / t["uniform"]["block_bytes"] - 1) < .02 and len(t) == 5 and abs(d["memory"] / d["predicted_memory"] - 1) < .1 and abs(d["database"] / d["predicted_database"] - 1) < .1 and d["share_of_halves_run"] < 1)({r["name"]: r for r in d["table"]})'
   awk -F'[ .:]+' '{ n = $3 ~ /ffn/ ? 1536 : $3 ~ /attn_[kv]/ ? 512 : 1024; sum += n * $4; all += 3 * n }
     END { exit sum != all }' bits.txt || fail 'evolve: the search left its budget' "$(cat bits.txt)"
@@ -286,6 +288,12 @@ if [ -x "$programs/evolve" ]; then
   grep -vqE ': 4( group_nm<2,4,16>)?$' axis.txt && fail 'evolve: --only' "$(cat axis.txt)"
   bad "no level '9'; there are '2'" evolve deep.safetensors "${e[@]}" --task joint --target 4 --db joint --only 9
   bad 'belong to --task joint' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --only 4
+
+  # A preset that is scaled says so.
+  good evolve deep.safetensors --text text --context 32 --text-tokens 2048 --threads 1 --task depth --attn 1 --ffn 1 \
+    --preset paper --generations 1 --offspring 2
+  grep -q 'preset paper: tokens are 0.0625 times its own, which end with 32768; the text has 2048' log.err &&
+    grep -q 'survivors@tokens 2@128 1@2048' log.err || fail 'evolve: a scaled preset is silent' "$(cat log.err)"
 
   # A search that is killed goes on to the same winner, bit for bit.
   k=(deep.safetensors "${e[@]}" --task bits --target 3 --db levels --generations 40)

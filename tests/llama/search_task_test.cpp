@@ -289,4 +289,14 @@ TEST_CASE("presets scale the paper's tokens to the text") {
   CHECK(preset("paper", "depth", 250, 65536).value().generations == 166);  // 5 * 25 * 2 pairs over 1.5
   CHECK(preset("small", "depth", 250, 65536).value().stages.back().survivors == 2);
   CHECK_FALSE(preset("large", "bits", 0, 100));
+  // Nothing is scaled in silence.
+  CHECK(describe(preset("paper", "bits", 0, 65536).value()) ==
+        "150 generations of 128 offspring, survivors@tokens 16@1024 4@8192 1@65536; begins with the best of "
+        "64@1024");
+  CHECK(scaling_of("paper", "bits", 65536).value() ==
+        "preset paper: tokens are 0.5 times its own, which end with 131072; the text has 65536 "
+        "(--text-tokens)");
+  CHECK(scaling_of("paper", "bits", 131072).value().empty());
+  CHECK(scaling_of("small", "bits", 8192).value().empty());
+  CHECK_FALSE(scaling_of("large", "bits", 100));
 }
