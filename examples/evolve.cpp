@@ -3,9 +3,11 @@
 //   evolve model.safetensors --task bits --target 3 --text calibration.txt --held-out held_out.txt --db levels
 //          -o small.safetensors --svg search --json search.json
 // Several processes share the candidates where the program is built with MPI: mpirun -n 2 evolve --mpi ...
+#include <algorithm>
 #include <csignal>
 #include <llama/check_files.hpp>
 #include <llama/cli.hpp>
+#include <llama/decode_times.hpp>
 #include <llama/evolve_cli.hpp>
 #include <llama/evolve_model.hpp>
 #include <llama/evolve_report.hpp>
@@ -66,6 +68,33 @@ struct spent {
   }
 };
 
+/// The times of process 0 for all: they decide what a search may choose.
+template <class Communicator>
+std::vector<std::vector<std::int64_t>> shared_times(const llama::evolve_settings& s,
+                                                    const llama::level_db& db, Communicator& others,
+                                                    quern::thread_pool& pool) {
+  auto out = quern::first_alone(others, [&] {
+    if (others.rank() == 0) {
+      llama::decode_costs t = llama::decode_times(db, s.repeats, s.db, pool).value();
+      std::fprintf(
+          stderr,
+          t.measured == 0 ? "decode times: those of '%s'\n" : "decode times: measured, kept in '%s'\n",
+          t.path.c_str());
+      return std::move(t.ns);
+    }
+    std::vector<std::vector<std::int64_t>> none;
+    for (const llama::linear_levels& l : db.linears()) none.emplace_back(l.levels.size());
+    return none;
+  });
+  for (std::vector<std::int64_t>& row : out) {
+    std::vector<double> sum(row.begin(), row.end());  // nanoseconds below 2^53: exact
+    others.sum(std::span<double>(sum));
+    std::transform(sum.begin(), sum.end(), row.begin(),
+                   [](double t) { return static_cast<std::int64_t>(t); });
+  }
+  return out;
+}
+
 template <class Communicator>
 int search(const llama::evolve_settings& s, Communicator& others) {
   const bool talk = others.rank() == 0;
@@ -92,19 +121,20 @@ int search(const llama::evolve_settings& s, Communicator& others) {
   bool stopped = false;
   try {
     std::optional<llama::progress> bar;
-    p = llama::prepare_search(
-        s, m, ids,
-        [&](std::size_t done, std::size_t all) {
-          if (talk && !bar) bar.emplace("level", all);
-          if (talk) bar->at(done);
-          return !(stopped = interrupted != 0);
-        },
-        pool);
+    const auto progress = [&](std::size_t done, std::size_t all) {
+      if (talk && !bar) bar.emplace("level", all);
+      if (talk) bar->at(done);
+      return !(stopped = interrupted != 0);
+    };
+    // All would make the same files in one folder.
+    p = quern::first_alone(others, [&] { return llama::prepare_levels(s, m, ids, progress, pool); });
   } catch (const quern::error& e) {
     if (!stopped) throw;
     if (talk) std::fprintf(stderr, "evolve: interrupted; %s\n", e.what());
     return 1;
   }
+  llama::prepare_task(
+      p, s, m, s.time ? shared_times(s, *p.db, others, pool) : std::vector<std::vector<std::int64_t>>());
   const llama::search_task& task = p.task;
   std::vector<llama::genome> parents = task.start;
   if (!s.begin.empty()) {

@@ -33,7 +33,7 @@ std::size_t predicted_database(const evolve_settings& s, const model& m) {
   return s.task == "depth" ? 0 : bytes_of(level_db::describe(m, plan_of(s, m)).value());
 }
 
-prepared_search prepare_search(const evolve_settings& s, const model& m, std::span<const std::int32_t> ids,
+prepared_search prepare_levels(const evolve_settings& s, const model& m, std::span<const std::int32_t> ids,
                                const std::function<bool(std::size_t, std::size_t)>& progress,
                                quern::thread_pool& pool) {
   prepared_search out;
@@ -44,34 +44,36 @@ prepared_search prepare_search(const evolve_settings& s, const model& m, std::sp
   // Before levels are made, which can take hours.
   quern::require(!s.greedy || (s.task != "joint" && (s.task != "bits" || s.group != quern::grouping::none)),
                  "evolve: --greedy takes an exact budget, not the bytes of --task joint or --group none");
+  if (s.task == "depth") return out;
+  out.predicted_bytes = predicted_database(s, m);
+  out.db = std::make_unique<level_db>(level_db::make(m, ids, plan_of(s, m), s.db, pool, progress).value());
+  out.database_bytes = out.db->bytes();
+  return out;
+}
+
+void prepare_task(prepared_search& p, const evolve_settings& s, const model& m,
+                  const std::vector<std::vector<std::int64_t>>& times) {
+  const auto weights = static_cast<double>(block_weights(m));
+  const joint_choice may{s.all_levels ? quern::level_choice::every_cost : quern::level_choice::front, s.only,
+                         !s.keep_halves};
   if (s.task == "depth") {
     const auto unit = s.unit == "halves"   ? drop_unit::halves
                       : s.unit == "blocks" ? drop_unit::blocks
                                            : drop_unit::pairs;
     const bool counted = s.attn + s.ffn > 0;
     const std::size_t n = drop_count(m.shape.layers / (s.unit == "pairs" ? 2 : 1), s.target);
-    out.task = depth_task(m, unit, counted ? s.attn : n, counted ? s.ffn : n).value();
-    return out;
-  }
-  out.predicted_bytes = predicted_database(s, m);
-  out.db = std::make_unique<level_db>(level_db::make(m, ids, plan_of(s, m), s.db, pool, progress).value());
-  out.database_bytes = out.db->bytes();
-  const auto weights = static_cast<double>(block_weights(m));
-  const joint_choice may{s.all_levels ? quern::level_choice::every_cost : quern::level_choice::front, s.only,
-                         !s.keep_halves};
-  if (s.task == "bits") {
-    out.task = bits_task(*out.db, s.target, s.group).value();
+    p.task = depth_task(m, unit, counted ? s.attn : n, counted ? s.ffn : n).value();
+  } else if (s.task == "bits") {
+    p.task = bits_task(*p.db, s.target, s.group).value();
   } else if (s.task == "joint" && s.time) {
-    const auto times = decode_times(*out.db, s.repeats, pool);
     double four = 0;
-    for (std::size_t i = 0; i < times.size(); ++i) four += static_cast<double>(times[i][2]);
-    out.task = joint_task(*out.db, static_cast<std::int64_t>(s.target * four), times, may).value();
+    for (const auto& row : times) four += static_cast<double>(row[2]);
+    p.task = joint_task(*p.db, static_cast<std::int64_t>(s.target * four), times, may).value();
   } else if (s.task == "joint") {
-    out.task = joint_task(*out.db, static_cast<std::int64_t>(s.target * weights / 8), {}, may).value();
+    p.task = joint_task(*p.db, static_cast<std::int64_t>(s.target * weights / 8), {}, may).value();
   } else {
-    out.task = density_task(*out.db).value();
+    p.task = density_task(*p.db).value();
   }
-  return out;
 }
 
 quern::evolve_options search_options(const evolve_settings& s, const search_task& task, std::size_t tokens) {

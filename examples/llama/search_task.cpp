@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <llama/packed.hpp>
 #include <llama/search_task.hpp>
 #include <map>
 #include <memory>
-#include <tuple>
 
 namespace llama {
 namespace {
@@ -259,37 +257,6 @@ result<search_task> joint_task(const level_db& db, std::int64_t budget,
     for (std::size_t u = linears; u < g.size(); ++u)
       if (g[u] == 0) set_half(m.blocks[halves[u] / 2], halves[u] % 2 == 1, nullptr);
   };
-  return out;
-}
-
-std::vector<std::vector<std::int64_t>> decode_times(const level_db& db, std::size_t repeats,
-                                                    quern::thread_pool& pool) {
-  using clock = std::chrono::steady_clock;
-  std::map<std::tuple<std::size_t, std::size_t, std::size_t>, std::int64_t> seen;
-  std::vector<std::vector<std::int64_t>> out;
-  for (std::size_t i = 0; i < db.linears().size(); ++i) {
-    const linear_levels& l = db.linears()[i];
-    auto& row = out.emplace_back();
-    const std::vector<float> x(l.cols, 1.0f);
-    std::vector<float> y(l.rows);
-    input in;
-    for (std::size_t v = 0; v < l.levels.size(); ++v) {
-      std::int64_t& ns = seen[{l.rows, l.cols, l.levels[v].recipe}];
-      if (ns == 0) {
-        std::vector<std::int64_t> times;
-        for (std::size_t r = 0; r < std::max<std::size_t>(repeats, 1); ++r) {
-          const auto start = clock::now();
-          in.assign({x.data(), 1, l.cols}, activation::int8);
-          multiply(in, {{&db.at(i, v), {y.data(), 1, l.rows}}}, pool);
-          times.push_back(std::chrono::duration_cast<std::chrono::nanoseconds>(clock::now() - start).count());
-        }
-        std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2),
-                         times.end());
-        ns = std::max<std::int64_t>(1, times[times.size() / 2]);
-      }
-      row.push_back(ns);
-    }
-  }
   return out;
 }
 

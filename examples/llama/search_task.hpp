@@ -52,11 +52,6 @@ struct joint_choice {
 quern::result<search_task> joint_task(const level_db& db, std::int64_t budget,
                                       const std::vector<std::vector<std::int64_t>>& cost = {},
                                       const joint_choice& may = {});
-/// Nanoseconds of one token through every level of every linear on this machine, measured once per shape and level: the
-/// median of @p repeats; a budget in decode time counts them.
-std::vector<std::vector<std::int64_t>> decode_times(const level_db& db, std::size_t repeats,
-                                                    quern::thread_pool& pool);
-
 /// Bytes of the linears of the blocks of a model.
 std::size_t block_bytes(const model& m);
 /// Weights of the linears of the blocks.

@@ -282,12 +282,35 @@ if [ -x "$programs/evolve" ]; then
   bad '/dev/null.*(no line for|lines for)' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --start /dev/null
   bad 'has no level .9.' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --start <(sed '5s/: ./: 9/' bits.txt)
   bad 'keep the budget' evolve deep.safetensors "${e[@]}" --task bits --target 4 --db levels --start bits.txt
-  good evolve deep.safetensors "${e[@]}" --task joint --time --target 0.9 --db joint --generations 2
+  # Costs are measured once, so that a search in time can be resumed.
+  t=(deep.safetensors "${e[@]}" --task joint --time --target 0.9 --db joint --generations 2 --checkpoint time.state)
+  good evolve "${t[@]}"
+  grep -q "decode times: measured, kept in 'joint/decode_times" log.err || fail 'evolve: --time' "$(cat log.err)"
+  good evolve "${t[@]}" --resume
+  grep -q "decode times: those of 'joint/decode_times" log.err || fail 'evolve: --time again' "$(cat log.err)"
   good evolve deep.safetensors "${e[@]}" --task joint --target 6 --db joint --generations 2 --config axis.txt --keep-halves \
     --only 4 --only '4 group_nm<2,4,16>'
   grep -vqE ': 4( group_nm<2,4,16>)?$' axis.txt && fail 'evolve: --only' "$(cat axis.txt)"
   bad "no level '9'; there are '2'" evolve deep.safetensors "${e[@]}" --task joint --target 4 --db joint --only 9
   bad 'belong to --task joint' evolve deep.safetensors "${e[@]}" --task bits --target 3 --db levels --only 4
+
+  # Processes: the first makes levels and times, the others wait for it. Each has a folder of its own here, to see who made
+  # what and when; the one of the second is made after all of the first, and holds no times.
+  if command -v mpirun >/dev/null && ! "$programs/evolve" deep.safetensors --text text --mpi --task depth --attn 99 2>&1 |
+    grep -q 'without MPI'; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_plm_rsh_agent=
+    p=("$programs/evolve" deep.safetensors "${e[@]}" --mpi --task joint --time --target 0.9 --generations 1)
+    checks=$((checks + 1))
+    timeout 120 mpirun --oversubscribe -n 1 "${p[@]}" --db first --config first.txt : -n 1 "${p[@]}" --db second \
+      >log.out 2>log.err || fail 'evolve: mpirun' "$(cat log.err)"
+    [ second/blk.0.safetensors -nt first/blk.3.safetensors ] || fail 'evolve: two processes made levels at once'
+    [ -s first.txt ] && ls first/decode_times.*.json >/dev/null 2>&1 && ! ls second/decode_times.* >/dev/null 2>&1 ||
+      fail 'evolve: each process measured times of its own'
+    checks=$((checks + 1))
+    timeout 60 mpirun --oversubscribe -n 2 "${p[@]}" --db /dev/null/levels >log.out 2>log.err
+    # Whether the second comes to say that the first failed depends on when mpirun ends it.
+    [ $? -eq 2 ] && grep -q 'cannot be made' log.err || fail 'evolve: a failure of the first process' "$(cat log.err)"
+  fi
 
   # A preset that is scaled says so.
   good evolve deep.safetensors --text text --context 32 --text-tokens 2048 --threads 1 --task depth --attn 1 --ffn 1 \

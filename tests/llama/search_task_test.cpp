@@ -247,8 +247,13 @@ TEST_CASE("joint: one budget in bytes over formats, bits and dropping, paid by t
   CHECK(message(joint_task(db, 1, {}, density)).find("nearest possible") != std::string::npos);
   CHECK(message(joint_task(db, weights, {}, {.only = {"9"}})).find("no level '9'; there are '2', '3'") !=
         std::string::npos);
-  quern::thread_pool pool(1);
-  const auto times = decode_times(db, 3, pool);
+  // A budget in another cost: here of as many nanoseconds as bits.
+  std::vector<std::vector<std::int64_t>> times;
+  for (const linear_levels& l : db.linears()) {
+    times.emplace_back();
+    for (const linear_levels::level& v : l.levels)
+      times.back().push_back(static_cast<std::int64_t>(8 * v.bytes));
+  }
   std::int64_t sum = 0;
   for (const auto& row : times) sum += *std::max_element(row.begin(), row.end());
   const search_task timed = joint_task(db, sum / 2, times).value();

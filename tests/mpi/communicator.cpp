@@ -3,9 +3,11 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cstring>
 #include <quern/core/mpi.hpp>
 #include <quern/core/rng.hpp>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -52,6 +54,31 @@ TEST_CASE("gather is in the order of ranks") {
   CHECK_THROWS_AS(others.gather(mine, all), quern::shape_error);
 }
 
+TEST_CASE("process 0 works alone, and where it fails all do") {
+  quern::mpi others;
+  const bool first = others.rank() == 0;
+  using clock = std::chrono::system_clock;  // of one machine: comparable between processes
+  const auto now = [] { return std::chrono::duration<double>(clock::now().time_since_epoch()).count(); };
+  const double begun = quern::first_alone(others, [&] {
+    const double at = now();
+    if (first) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    return at;
+  });
+  double earliest = first ? begun : 0;
+  others.sum(std::span(&earliest, 1));
+  if (!first) CHECK(begun >= earliest + 0.05);
+  std::size_t worked = 0;
+  const auto fail = [&]() -> int {
+    ++worked;
+    if (first) quern::raise(quern::io_error("no room"));
+    return 1;
+  };
+  CHECK_THROWS_WITH_AS(quern::first_alone(others, fail),
+                       first ? "no room" : "quern::first_alone: process 0 failed, and says why",
+                       quern::error);
+  CHECK(worked == (first ? 1 : 0));
+}
+
 TEST_CASE("a single process needs no MPI") {
   quern::alone one;
   std::vector<float> values = values_of<float>(0);
@@ -60,6 +87,7 @@ TEST_CASE("a single process needs no MPI") {
   std::vector<std::byte> all(2), mine{std::byte{4}, std::byte{5}};
   one.gather(mine, all);
   CHECK(all == mine);
+  CHECK(quern::first_alone(one, [] { return 7; }) == 7);
 }
 
 int main(int argc, char** argv) {

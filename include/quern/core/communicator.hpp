@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <quern/core/config.hpp>
+#include <quern/core/error.hpp>
 #include <span>
 
 namespace quern::inline v0 {
@@ -40,6 +41,28 @@ struct alone {
   }
 };
 static_assert(communicator<alone>);
+
+/// Process 0 does @p work alone, then all others at once: for files that the first makes and the others find made. A
+/// collective call. @returns what work returned to this process
+/// @throws what work throws; and in all others an error where process 0 threw
+template <communicator C, class Work>
+auto first_alone(C& others, Work&& work) {
+  double done = 0;
+  const std::span<double> told(&done, 1);
+  if (others.rank() != 0) {
+    others.sum(told);
+    if (done == 0) raise(error("quern::first_alone: process 0 failed, and says why"));
+    return work();
+  }
+  struct tell {  // also where work throws: the others wait for it
+    C& others;
+    std::span<double> told;
+    ~tell() { others.sum(told); }
+  } const at_end{others, told};
+  auto out = work();
+  done = 1;
+  return out;
+}
 
 }  // namespace QUERN_BUILD
 }  // namespace quern::inline v0
