@@ -92,7 +92,8 @@ model evopress_model(const method_inputs& in, double bits, quern::thread_pool& p
   s.calibration_windows = 2 * in.windows;  // of half the length
   s.fitness.context = training_context;
   const std::size_t tokens = std::min<std::size_t>(in.text.size(), in.windows * calibration_context);
-  const prepared_search p = prepare_search(s, m, in.text, {}, pool);
+  prepared_search p = prepare_levels(s, m, in.text, {}, pool);
+  prepare_task(p, s, m, {});
   candidate_runner run(m, p.task.assemble, p.task.half_of, std::span(in.text).first(tokens), s.fitness, pool);
   const quern::evolve_options o = search_options(s, p.task, run.tokens());
   quern::evolve_state state = quern::evolve_start(p.task.space, o, p.task.start).value();

@@ -171,7 +171,7 @@ TEST_CASE("the rest of a sharp student has a logarithm though its probability is
 }
 
 TEST_CASE("finite logits of any size: finite, never above the whole divergence, gradients of differences") {
-  for (const std::uint64_t seed : {1, 5, 9})
+  for (const std::uint64_t seed : {1u, 5u, 9u})
     for (const double size : {0.1, 1.0, 15.0, 60.0, 1000.0, 1e30})
       for (const float temperature : {0.5f, 1.0f, 2.0f}) {
         CAPTURE(seed);
@@ -188,7 +188,7 @@ TEST_CASE("finite logits of any size: finite, never above the whole divergence, 
         const std::vector<float> logits = scaled<float>(random_logits(seed), size);
         const matrix student = scaled<double>(random_logits(seed + 1), size);
         matrix gradient(rows * classes);
-        for (const std::size_t k : {1, 4, 12, 13}) {
+        for (const std::size_t k : {1u, 4u, 12u, 13u}) {
           const auto top = quern::keep_top({logits.data(), rows, classes}, k, temperature);
           quern::kl_gradient<double>(top, 0, view(student), 0.25, view(gradient));
           // Third derivatives are differences of third cumulants of q, at most .2 / temperature^3: h^2 / 6 of 2 is 3e-9.
