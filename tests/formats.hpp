@@ -47,6 +47,7 @@
       quern_test::format<quern::bsr<8, 32>, quern::affine<3, 16>>,                               \
       quern_test::format<quern::bsr<1, 16>, quern::real<float>>,                                 \
       quern_test::format<quern::nm<2, 4>, quern::affine<4, 32>>,                                 \
+      quern_test::format<quern::nm<2, 4>, quern::affine<4, 8>>,                                  \
       quern_test::format<quern::nm<1, 4>, quern::symmetric<8, 64>>,                              \
       quern_test::format<quern::nm<2, 4>, quern::symmetric<4, 32, quern::two_level>>,            \
       quern_test::format<quern::nm<4, 8>, quern::affine<4, 16, quern::f16_offset>>,              \

@@ -13,7 +13,8 @@
       quern_test::format<quern::group<64>, quern::symmetric<4, 32, quern::two_level>>,   \
       quern_test::format<quern::bsr<32, 64>, quern::symmetric<4, 16, quern::two_level>>, \
       quern_test::format<quern::bsr<16, 32>, quern::affine<8, 32>>,                      \
-      quern_test::format<quern::nm<2, 4>, quern::affine<3, 64, quern::two_level>>
+      quern_test::format<quern::nm<2, 4>, quern::affine<3, 64, quern::two_level>>,       \
+      quern_test::format<quern::nm<4, 8>, quern::affine<3, 8, quern::two_level>>
 
 /// One format of every width of codes and runs and of every kind of offsets that activations of 24 bits multiply.
 #define QUERN_INT24_FORMATS                                                            \

@@ -43,8 +43,9 @@ struct int8_plan {
                                                            : 3;
   /// What is left of a weight after its byte: an offset of its own.
   static constexpr bool batch_offset = Q::zero_bits == 16 || (Q::bits == 8 && Q::zero_bits > 0);
-  /// An offset would reach the inputs between the codes of N:M: such formats multiply batches as vectors.
-  static constexpr bool batches = P::kind != survivors::positions || !batch_offset;
+  /// An offset would reach the inputs between the codes of N:M, and sums of inputs are kept for 16 at least: such
+  /// formats multiply batches as vectors.
+  static constexpr bool batches = (P::kind != survivors::positions || !batch_offset) && batch_segment >= 16;
 
   /// Four codes of N:M lie within 16 inputs.
   static constexpr bool near() {

@@ -20,6 +20,8 @@ template <class P, class Q, class A>
 struct panel_decoder {
   using l = layout<P, Q>;
   using plan = int8_plan<P, Q, A::group>;
+  static_assert(plan::batch_segment >= 16,
+                "quern::panel: has room for segments of 16 inputs or more; ask int8_plan::batches");
   static constexpr bool weighted = !plan::premultiplied, grouped = A::group > 0, offset = plan::batch_offset;
   static constexpr int segments = weighted || offset ? panel_inputs / plan::batch_segment : 1;
   template <int Vectors>
