@@ -84,9 +84,14 @@ template <int Width, class Slot>
   } else {
     // 16 fields of at most 2 bits: at most 32 bits, starting anywhere within a byte.
     const std::size_t bit = first * Width;
-    std::uint64_t v;
-    std::memcpy(&v, p + bit / 8, sizeof v);
-    v >>= bit % 8;
+    std::uint64_t v = 0;
+    if constexpr (Slot::full) {
+      // All 16, which begin with a byte, and nothing behind them: a stream of whole slots may end there.
+      std::memcpy(&v, p + bit / 8, 16 * Width / 8);
+    } else {
+      std::memcpy(&v, p + bit / 8, sizeof v);
+      v >>= bit % 8;
+    }
     static constexpr int row_number[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     i32x16 at;
     if constexpr (Slot::ranked)
