@@ -23,6 +23,10 @@ TEST_CASE_TEMPLATE("AVX2 multiply agrees with a double loop", F, QUERN_TEST_FORM
   sweep<isas, typename F::pattern, typename F::quantizer>();
 }
 
+TEST_CASE("so it does with units wider than a table") {
+  if (!missing()) sweep<isa_list<isa::avx2>, group<304>, affine<3, 8>>();
+}
+
 TEST_CASE("formats without an int8 kernel take the floats") {
   if (missing()) return;
   using P = dense;

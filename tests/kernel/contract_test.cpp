@@ -15,9 +15,14 @@
 #include <quern/format/pack.hpp>
 #include <quern/format/unpack.hpp>
 #include <quern/kernel/cpu/multiply.hpp>
+#include <string>
+#include <utility>
 
 #include "../formats.hpp"
 #include "../support.hpp"
+#if defined(__unix__)
+#include <pthread.h>
+#endif
 
 using namespace quern;
 using namespace quern_test;
@@ -165,6 +170,108 @@ TEST_CASE("a NaN or infinite input does not get lost") {
       }
     }
 }
+
+namespace {
+
+/// Every instruction set that has a kernel for P x Q with A.
+template <class P, class Q, class A, class F>
+void for_each_isa(F&& f) {
+  const auto one = [&]<class I>() {
+    if constexpr (kernel<I>::template supports<P, Q, A>)
+      if (I::available()) f(I{});
+  };
+  [&]<class... I>(isa_list<I...>) { (one.template operator()<I>(), ...); }(default_isas{});
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("a row does not see what it does not read", F, format<group<16>, affine<4, 16>>,
+                   format<group<64>, symmetric<4, 32, two_level>>, format<bsr<4, 16>, affine<3, 16>>,
+                   format<bitmap, affine<4, 16>>, format<group<16>, affine<4, 16, f16_offset>>) {
+  using P = typename F::pattern;
+  using Q = typename F::quantizer;
+  constexpr std::size_t rows = 16, unit = P::unit_cols, cols = 16 * unit, kept = 2;
+  rng g(5);
+  const dense_matrix w = random_matrix(rows, cols, g);
+  // The first rows keep one unit, the others all: most slots have no cell of the first ones.
+  bit_mask mask(rows, cols, true);
+  for (std::size_t r = 0; r < P::unit_rows; ++r)
+    for (std::size_t c = 0; c < cols; ++c) mask.set(r, c, c / unit == kept);
+  const matrix<P, Q> m = pack<P, Q>(w.view(), mask);
+  const auto check = [&]<class A>() {
+    for_each_isa<P, Q, A>([&]<class I>(I) {
+      CAPTURE(std::string(I::label().c_str()));
+      for (const std::size_t tokens : {1u, 2u, 3u, 4u})
+        for (std::size_t bad = 0; bad < 16; ++bad) {
+          // Units of 16 inputs share their scales with another.
+          if (bad == kept || (is_int8<A> && bad * unit / 32 == kept * unit / 32)) continue;
+          CAPTURE(tokens);
+          CAPTURE(bad);
+          dense_matrix x = random_matrix(tokens, cols, g), y(tokens, rows);
+          for (std::size_t t = 0; t < tokens; ++t) x.view()(t, bad * unit) = HUGE_VALF;
+          const activations<A> a(std::as_const(x).view());
+          multiply<isa_list<I>>(m, a.view(), y.view());
+          for (std::size_t t = 0; t < tokens; ++t)
+            for (std::size_t r = 0; r < rows; ++r) CHECK(std::isfinite(y.view()(t, r)) == (r < P::unit_rows));
+        }
+    });
+  };
+  check.template operator()<float>();
+  if constexpr (has_int8_kernel<P, Q, int8_groups<32>>()) check.template operator()<int8_groups<32>>();
+}
+
+TEST_CASE("without inputs the outputs are zeros") {
+  const auto check = [&]<class A, class P, class Q>() {
+    const matrix<P, Q> m(20, 0, 0);
+    for_each_isa<P, Q, A>([&]<class I>(I) {
+      CAPTURE(std::string(I::label().c_str()));
+      CAPTURE(std::string(P::label().c_str()));
+      for (const std::size_t tokens : {1u, 4u, 5u, 13u}) {
+        CAPTURE(tokens);
+        const activations<A> a(span2<const float>(nullptr, tokens, 0));
+        dense_matrix y(tokens, 20);
+        for (float& v : y.data) v = 7;
+        multiply<isa_list<I>>(m, a.view(), y.view());
+        for (const float v : y.data) CHECK(v == 0);
+      }
+    });
+  };
+  check.operator()<float, dense, affine<4, 32>>();
+  check.operator()<int8_groups<32>, dense, affine<4, 32>>();
+  check.operator()<int8_per_token, dense, affine<4, 32>>();
+  check.operator()<bf16, dense, affine<4, 32>>();
+  check.operator()<int24, dense, affine<4, 32>>();
+  check.operator()<float, group<16>, affine<4, 16>>();
+  check.operator()<int8_groups<32>, group<16>, affine<4, 16>>();
+  check.operator()<int8_groups<32>, bsr<16, 32>, affine<4, 32>>();
+  check.operator()<float, nm<2, 4>, affine<4, 32>>();
+  check.operator()<int8_groups<32>, nm<2, 4>, affine<4, 32>>();
+}
+
+#if defined(__unix__)
+TEST_CASE("kernels take little stack, however wide a unit is") {
+  struct problem {
+    matrix<group<8192>, affine<4, 64>> w;
+    dense_matrix x, y;
+  };
+  rng g(6);
+  problem p{pack<group<8192>, affine<4, 64>>(random_matrix(16, 8192, g).view()), random_matrix(4, 8192, g),
+            dense_matrix(4, 16)};
+  pthread_attr_t attributes;
+  REQUIRE(pthread_attr_init(&attributes) == 0);
+  REQUIRE(pthread_attr_setstacksize(&attributes, std::size_t{512} << 10) == 0);
+  pthread_t thread;
+  const auto work = [](void* memory) -> void* {
+    problem& q = *static_cast<problem*>(memory);
+    multiply(q.w, std::as_const(q.x).view(), q.y.view());
+    return nullptr;
+  };
+  REQUIRE(pthread_create(&thread, &attributes, work, &p) == 0);
+  REQUIRE(pthread_join(thread, nullptr) == 0);
+  pthread_attr_destroy(&attributes);
+  for (const float v : p.y.data) CHECK(v != 0);
+}
+#endif
 
 TEST_CASE("inputs and outputs need no alignment") {
   rng g(6);

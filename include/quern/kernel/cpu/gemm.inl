@@ -284,7 +284,7 @@ template <class P, class Q, class A>
 inline void multiply_int8(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
                           const activation_view<A>& a, const span2<float>& y) {
   if constexpr (int8_plan<P, Q, A::group>::batches) {
-    if (a.shape.tiled()) {
+    if (a.shape.tiled() && w.cols() > 0) {
       using batch = int8_batch<P, Q, A>;
       batch b{{w}, a, y};
       for (std::size_t tile = begin; tile < end;) {

@@ -197,41 +197,73 @@ struct tile_loop {
   /// Own masks per row: the inputs of a window are turned into a table [code][unit], from which a permutation
   /// picks.
   inline void masked(std::size_t tile) {
+    for (int k = 0; k < l::cell_codes; k += table_codes) masked_codes(tile, k);
+  }
+  /// Codes of a unit whose inputs are in the table at a time: 64 KB of stack for four tokens.
+  static constexpr int table_codes = l::cell_codes < 256 ? l::cell_codes : 256;
+  /// Codes [from, from + table_codes) of every unit.
+  inline void masked_codes(std::size_t tile, int from) {
+    constexpr bool whole = table_codes == l::cell_codes;
+    const int begin = whole ? 0 : from, end = begin + table_codes;
     constexpr std::size_t window_cols = static_cast<std::size_t>(l::window_units) * l::cell_cols;
-    float table[Tokens][l::cell_codes][16];
+    float table[Tokens][table_codes][16];
     for_each_slot<ranked_slot>(
         w, tile,
         [&](std::size_t window) {
 #pragma GCC unroll 4
-          for (int t = 0; t < Tokens; ++t) fill_table(table[t], x[t], window * window_cols);
+          for (int t = 0; t < Tokens; ++t)
+            fill_table(table[t], x[t], window * window_cols + static_cast<std::size_t>(begin),
+                       l::cell_cols - begin);
         },
         [&](const auto& cells, std::size_t window, i32x16 place) {
           const auto codes = codes_at<Q::bits, l::cell_codes>(plane, cells);
           constexpr int per_run = l::cell_codes / l::runs_per_cell;
           vector_params p{broadcast(1.0f), zero()};
+          // Rows without a cell multiply what another row has with inputs that they do not read. Dropping the sum of the
+          // cell, or the input of a cell of one code, keeps an infinity out that 0 times it would not.
+          constexpr bool apart = !l::uniform && l::cell_codes > 1;
+          f32x16 part[Tokens];
+          if constexpr (!whole)
+            for (int t = 0; t < Tokens; ++t) part[t] = zero();
           if constexpr (Q::run > 0 && !l::params_in_cells)
             p = params<1>(full_slot((tile * l::runs(w.cols()) + window * window_cols / Q::run) * lanes), 0);
+          const auto add_code = [&](int k) __attribute__((always_inline)) {
+            const f32x16 v = weight<Q>(codes[k], p);
+#pragma GCC unroll 4
+            for (int t = 0; t < Tokens; ++t) {
+              const f32x16 in = lookup(load(table[t][k - begin]), place);
+              if constexpr (apart)
+                part[t] = whole && k == 0 ? multiply(v, in) : multiply_add(v, in, part[t]);
+              else
+                sum[t] = multiply_add(v, l::uniform ? in : keep(in, cells.rows()), sum[t]);
+            }
+          };
 #pragma GCC unroll 16
           for (int j = 0; j < l::runs_per_cell; ++j) {
+            const int run = j * per_run, run_end = run + per_run;
+            if (!whole && (run_end <= begin || run >= end)) continue;
             if constexpr (l::params_in_cells) p = params<l::runs_per_cell>(cells, j);
+            if constexpr (whole) {
 #pragma GCC unroll 64
-            for (int k = j * per_run; k < (j + 1) * per_run; ++k) {
-              f32x16 v = weight<Q>(codes[k], p);
-              if constexpr (!l::uniform) v = keep(v, cells.rows());
-#pragma GCC unroll 4
-              for (int t = 0; t < Tokens; ++t)
-                sum[t] = multiply_add(v, lookup(load(table[t][k]), place), sum[t]);
+              for (int k = run; k < run_end; ++k) add_code(k);
+            } else {
+              for (int k = run < begin ? begin : run; k < run_end && k < end; ++k) add_code(k);
             }
+          }
+          if constexpr (apart) {
+#pragma GCC unroll 4
+            for (int t = 0; t < Tokens; ++t) sum[t] = add(sum[t], keep(part[t], cells.rows()));
           }
         });
   }
 
-  /// table[k][15 - unit] = input k of that unit of the window that starts at column `first`.
-  inline void fill_table(float (&table)[l::cell_codes][16], const float* in, std::size_t first) const {
+  /// table[k][15 - unit] = input k, below `inputs`, of that unit of a window; `first` is that of the first one.
+  inline void fill_table(float (&table)[table_codes][16], const float* in, std::size_t first,
+                         int inputs) const {
     for (int unit = 0; unit < 16; ++unit)
-      for (int k = 0; k < l::cell_codes; ++k) {
+      for (int k = 0; k < table_codes; ++k) {
         const std::size_t col = first + static_cast<std::size_t>(unit * l::cell_cols + k);
-        table[k][15 - unit] = unit < l::window_units && col < w.cols() ? in[col] : 0.0f;
+        table[k][15 - unit] = unit < l::window_units && k < inputs && col < w.cols() ? in[col] : 0.0f;
       }
   }
 };

@@ -208,13 +208,14 @@ struct int8_loop {
       }
       f32x16 scale = p.scale;
       if constexpr (Q::row_scaled) scale = plan::merged ? broadcast(1.0f) : to_float(p.multiplier);
-      scale = keep_rows(scale, cells);
+      if constexpr (A::group == 0) scale = keep_rows(scale, cells);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
         f32x16 v = scale, x_scale = broadcast(1.0f);
         if constexpr (A::group > 0) {
-          x_scale = in.scale_of(t, s * plan::span / plan::group);
-          v = plan::merged && !Slot::ranked ? x_scale : multiply(scale, x_scale);
+          // Of the two scales the one that may be infinite: rows without a cell do not read these inputs.
+          x_scale = keep_rows(in.scale_of(t, s * plan::span / plan::group), cells);
+          v = plan::merged ? x_scale : multiply(scale, x_scale);
         }
         if constexpr (in_rows) {
           sum[t] = multiply_add(to_float(total[t]), v, sum[t]);
