@@ -248,6 +248,41 @@ TEST_CASE("without inputs the outputs are zeros") {
   check.operator()<int8_groups<32>, nm<2, 4>, affine<4, 32>>();
 }
 
+TEST_CASE("activations are prepared whatever the list can do") {
+  rng g(6);
+  const dense_matrix w = random_matrix(20, 96, g), x = random_matrix(2, 96, g);
+  const auto m = pack<dense, affine<4, 32>>(w.view());
+  const auto same = [&]<class A>() {
+    dense_matrix expected(2, 20), y(2, 20);
+    const activations<A> a(x.view());
+    multiply(m, a.view(), expected.view());
+    const activations<A, isa_list<isa::avx512>> b(x.view());  // for exact floats alone
+    multiply(m, b.view(), y.view());
+    for (std::size_t i = 0; i < y.data.size(); ++i)
+      CHECK(y.data[i] == doctest::Approx(static_cast<double>(expected.data[i])));
+  };
+  same.operator()<int8_groups<32>>();
+  same.operator()<int24>();
+  same.operator()<bf16>();
+}
+
+TEST_CASE("tables of a vector are made of its own inputs") {
+  // Other parts of the memory may be written at the same time.
+  rng g(6);
+  constexpr std::size_t cols = 300;  // a window of 16 units of 64 inputs ends in the second vector after
+  const dense_matrix x = random_matrix(4, cols, g);
+  dense_matrix other = x;
+  for (std::size_t c = 0; c < cols; ++c)
+    for (std::size_t t = 1; t < 4; ++t) other.view()(t, c) = g.normal();
+  activations<> a, b;
+  a.assign(x.view());
+  b.assign(std::as_const(other).view());
+  const activation_layout shape = a.view().shape;
+  for (int u = 0; u < 3; ++u)
+    CHECK(std::memcmp(a.view().memory + shape.table(u, 0), b.view().memory + shape.table(u, 0),
+                      shape.table_bytes(activation_layout::units[u])) == 0);
+}
+
 #if defined(__unix__)
 TEST_CASE("kernels take little stack, however wide a unit is") {
   struct problem {

@@ -25,8 +25,9 @@ inline constexpr std::size_t grain_prepared = std::size_t{1} << 13;
 
 inline namespace QUERN_BUILD {
 
-/// Prepares @p x [tokens x cols] in caller-owned memory: allocates nothing. The result does not depend on the
-/// instruction set or the executor. A NaN or infinity makes all outputs that read its group NaN or infinite.
+/// Prepares @p x [tokens x cols] in caller-owned memory: allocates nothing. By isa::scalar where no listed instruction
+/// set prepares A. The result does not depend on the instruction set (the sums beside bf16 inputs do, by their rounding)
+/// or the executor. A NaN or infinity makes all outputs that read its group NaN or infinite; see multiply().
 /// @param memory  workspace_bytes<A>(x.rows(), x.cols()) bytes at a 64-byte boundary, which the view then uses
 /// @param tables  what the patterns of the weights read, tables_of<bsr<16, 32>>: less to do for int8 vectors than for
 ///                all patterns (576 inputs: .19 us instead of .41, one Zen 4 core)
@@ -39,17 +40,19 @@ activation_view<A> prepare(span2<const float> x, std::byte* memory, Exec&& exec 
     if constexpr (is_int8<A>) a.shape.group = A::group;
     a.source = x;
     a.memory = memory;
+    const auto prepare_with = [&]<class I>() {
+      if constexpr (kernel<I>::template prepares<A>)
+        if (I::available()) {
+          exec.parallel_for(a.shape.parts(), grain_prepared / (x.cols() + 1) / (a.shape.tiled() ? 12 : 1) + 1,
+                            [&](std::size_t begin, std::size_t end) { kernel<I>::prepare(a, begin, end); });
+          return true;
+        }
+      return false;
+    };
+    // What is listed may multiply the floats alone; the codes are prepared all the same.
     [&]<class... I>(isa_list<I...>) {
-      static_cast<void>(([&] {
-        if constexpr (kernel<I>::template prepares<A>)
-          if (I::available()) {
-            exec.parallel_for(a.shape.parts(),
-                              grain_prepared / (x.cols() + 1) / (a.shape.tiled() ? 12 : 1) + 1,
-                              [&](std::size_t begin, std::size_t end) { kernel<I>::prepare(a, begin, end); });
-            return true;
-          }
-        return false;
-      }() || ...));
+      static_cast<void>((prepare_with.template operator()<I>() || ...) ||
+                        prepare_with.template operator()<isa::scalar>());
     }(Isas{});
   } else {
     a.source = x;

@@ -2,20 +2,23 @@
 // Quantizes activations to whole numbers and lays them out as activation_layout says. Included like gemv.inl. The
 // same operations in the same order on every instruction set, so the codes do not depend on it.
 
-/// Codes of `count` <= 128 inputs at p (multiple of 16) that share a scale. A NaN makes the scale NaN.
-inline float largest_magnitude(const float* p, std::size_t count) {
-  // As integers: the magnitudes of floats order the same way, and NaN is above all.
-  i32x16 top = zero_int();
-  for (std::size_t i = 0; i < count; i += 16) top = largest(top, both(as_int(load(p + i)), 0x7fffffff));
-  const int bits = reduce_max(top);
+// Magnitudes are compared as the integers that have their bits: these order the same way, NaN is above all, and no
+// compiler takes it that there is none (-ffast-math).
+inline float float_of(int bits) {
   float f;
   std::memcpy(&f, &bits, sizeof f);
   return f;
 }
-/// `steps` steps per unit of inputs of at most `top`. 0 for inputs that have no codes: below `least`, where steps / top
-/// leaves the range of floats, and infinity and NaN, which the scale passes on.
-inline float inverse_scale(float top, float steps = 127, float least = 0x1p-120f) {
-  return top >= least && top <= 0x1.fffffep127f ? steps / top : 0.0f;
+/// Bits of the largest magnitude of `count` inputs at p (multiple of 16). A NaN is the largest.
+inline int largest_magnitude(const float* p, std::size_t count) {
+  i32x16 top = zero_int();
+  for (std::size_t i = 0; i < count; i += 16) top = largest(top, both(as_int(load(p + i)), 0x7fffffff));
+  return reduce_max(top);
+}
+/// `steps` steps per unit of inputs of at most the magnitude with bits `top`. 0 for inputs that have no codes: below
+/// 2^least, where steps / top leaves the range of floats, and infinity and NaN, which the scale passes on.
+inline float inverse_scale(int top, float steps = 127, int least = -120) {
+  return top >= (least + 127) << 23 && top < 0x7f800000 ? steps / float_of(top) : 0.0f;
 }
 inline void encode_inputs(const float* p, std::size_t count, float inverse, std::int8_t* codes, int* sums) {
   if (inverse == 0) {
@@ -43,16 +46,16 @@ inline void prepare_token(const activation_view<A>& a, std::size_t t) {
   if (whole < cols) std::memcpy(edge, x + whole, (cols - whole) * sizeof(float));
   const auto part = [&](std::size_t i) { return i < whole ? x + i : edge + (i - whole); };
   if constexpr (A::group == 0) {
-    float top = largest_magnitude(edge, 128);
-    if (const float rest = largest_magnitude(x, whole); rest > top || rest != rest) top = rest;
-    scales[0] = top / 127.0f;
+    int top = largest_magnitude(edge, 128);
+    if (const int rest = largest_magnitude(x, whole); rest > top) top = rest;
+    scales[0] = float_of(top) / 127.0f;
     for (std::size_t i = 0; i < stride; i += 128)
       encode_inputs(part(i), 128, inverse_scale(top), codes + i, sums + i / 16);
   } else {
     for (std::size_t i = 0; i < stride; i += A::group) {
       const float* const p = part(i);
-      const float top = largest_magnitude(p, A::group);
-      scales[i / A::group] = top / 127.0f;
+      const int top = largest_magnitude(p, A::group);
+      scales[i / A::group] = float_of(top) / 127.0f;
       encode_inputs(p, A::group, inverse_scale(top), codes + i, sums + i / 16);
     }
   }
@@ -79,7 +82,14 @@ inline void fill_tables(const activation_view<A>& a, std::size_t t) {
                                 broadcast(static_cast<int>(words)));
   int* out = a.template at<int>(a.shape.table(U, t));
   for (std::size_t window = 0; window < a.shape.windows(unit); ++window) {
-    const int* const in = reinterpret_cast<const int*>(codes + window * 16 * unit);
+    const int* in = reinterpret_cast<const int*>(codes + window * 16 * unit);
+    // Behind the codes of this token lie those of the next, which another thread may be writing.
+    int edge[16 * words];
+    if (const std::size_t left = a.shape.stride() - window * 16 * unit; left < 16 * unit) {
+      std::memset(edge, 0, sizeof edge);
+      std::memcpy(edge, in, left);
+      in = edge;
+    }
     for (std::size_t k = 0; k < words; ++k) {
       const i32x16 at = add(place, broadcast(static_cast<int>(k)));
       i32x16 column = zero_int();
@@ -154,9 +164,9 @@ inline void prepare_int24(const activation_view<int24>& a, std::size_t begin, st
         p = a.source.row(t) + i;
       else if (i < a.cols())
         std::memcpy(edge, a.source.row(t) + i, (a.cols() - i) * sizeof(float));
-      const float top = largest_magnitude(p, group);
-      const float inverse = inverse_scale(top, int24::largest, 0x1p-100f);
-      a.scales(t)[i / group] = top / int24::largest;
+      const int top = largest_magnitude(p, group);
+      const float inverse = inverse_scale(top, int24::largest, -100);
+      a.scales(t)[i / group] = float_of(top) / int24::largest;
       int sum = 0;
       for (std::size_t k = 0; k < group; k += 16) {
         const i32x16 code = inverse == 0 ? zero_int() : to_int(multiply(load(p + k), broadcast(inverse)));
