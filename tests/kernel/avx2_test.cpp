@@ -42,6 +42,25 @@ TEST_CASE("formats without an int8 kernel take the floats") {
   CHECK(y.data == exact.data);
 }
 
+TEST_CASE("so does scalar") {
+  rng g(11);
+  const dense_matrix w = random_matrix(20, 96, g), x = random_matrix(6, 96, g);
+  const auto same = [&]<class A, class P, class Q>() {
+    static_assert(!has_int8_kernel<P, Q, A>() && !has_bf16_kernel<P, Q, A>());
+    const matrix<P, Q> m = pack<P, Q>(w.view(), random_mask<P>(20, 96, 0.5f, g));
+    dense_matrix exact(6, 20), y(6, 20);
+    const activations<A> a(x.view());
+    multiply<isa_list<isa::scalar>>(m, x.view(), exact.view());
+    multiply<isa_list<isa::scalar>>(m, a.view(), y.view());
+    CHECK(y.data == exact.data);
+  };
+  // Runs of 24 inputs have no vector kernel either.
+  static_assert(!kernel<isa::avx2>::supports<nm<2, 4>, affine<4, 24>, int8_groups<32>>);
+  same.operator()<int8_groups<32>, nm<2, 4>, affine<4, 24>>();
+  same.operator()<int8_groups<32>, dense, codebook<nf4, 64>>();
+  same.operator()<bf16, group<16>, affine<4, 16>>();
+}
+
 namespace {
 
 /// The memory of activations that Isa prepared, gaps between the arrays included.

@@ -163,8 +163,8 @@ struct activation_view {
     return static_cast<float>(codes(t)[c]) * scales(t)[A::group == 0 ? 0 : c / A::group];
   }
 };
-/// Activations rounded to bf16 (relative error .0017, outliers or not), for GEMV: half of the multiplications of
-/// float. Inputs 4i .. 4i + 3 are stored in the order 0, 2, 1, 3, as pairs for dot products; sums of the rounded
+/// Activations rounded to bf16 (relative error .0017, outliers or not; subnormal inputs become 0), for GEMV: half of the
+/// multiplications of float. Inputs 4i .. 4i + 3 are stored in the order 0, 2, 1, 3, as pairs for dot products; sums of the rounded
 /// inputs are kept for every 16, 32, 64 and 128.
 template <>
 struct activation_view<bf16> {

@@ -90,11 +90,16 @@ inline void store_bytes(std::int8_t* p, i32x16 v) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(v.lane[i]);
 }
 #include <quern/kernel/cpu/prepare.inl>
+/// Subnormal numbers become 0, as vcvtneps2bf16 does it.
+inline bf16 input_to_bf16(float x) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+  return to_bf16((bits & 0x7f800000u) == 0 ? std::bit_cast<float>(bits & 0x80000000u) : x);
+}
 inline void prepare_bf16(const activation_view<bf16>& a, std::size_t begin, std::size_t end) {
   for (std::size_t t = a.shape.part_token(begin); t < a.shape.part_token(end); ++t) {
     for (std::size_t c = 0; c < a.shape.stride(); ++c) {
       constexpr std::size_t place[] = {0, 2, 1, 3};
-      a.codes(t)[c / 4 * 4 + place[c % 4]] = to_bf16(c < a.cols() ? a.source(t, c) : 0.0f).bits;
+      a.codes(t)[c / 4 * 4 + place[c % 4]] = input_to_bf16(c < a.cols() ? a.source(t, c) : 0.0f).bits;
     }
     for (int level = 0; level < activation_layout::sum_levels; ++level)
       for (std::size_t i = 0; i < a.shape.sums(level); ++i) {
@@ -155,7 +160,12 @@ struct kernel<isa::scalar> {
       }
       for (std::size_t t = 0; t < x.tokens(); ++t) {
         float sum = 0;
-        for (int k = 0; k < n; ++k) sum += values[k] * x.value(t, cols[k]);
+        for (int k = 0; k < n; ++k) {
+          if constexpr (has_integer_kernel<P, Q, A>() || has_bf16_kernel<P, Q, A>())
+            sum += values[k] * x.value(t, cols[k]);
+          else
+            sum += values[k] * x.source(t, cols[k]);
+        }
         y(t, r) += sum;
       }
     });
