@@ -39,8 +39,9 @@ weights with_rows_kept(std::size_t rows, std::size_t cols, bool even) {
 /// Tiles of 16 rows, equally many for every thread.
 template <executor Exec>
 void multiply_by_rows(const view& w, const activation_view<int8_groups<32>>& x, span2<float> y, Exec&& exec) {
-  exec.parallel_for(layout<pattern, quantizer>::tiles(w.rows()), 1,
-                    [&](std::size_t begin, std::size_t end) { multiply_tiles<isas>(w, begin, end, x, y); });
+  exec.parallel_for(layout<pattern, quantizer>::tiles(w.rows()), 1, [&](std::size_t begin, std::size_t end) {
+    static_cast<void>(multiply_tiles<isas>(w, begin, end, x, y));
+  });
 }
 
 void scheduled(benchmark::State& state, shape s, bool even, bool by_rows) {

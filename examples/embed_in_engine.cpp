@@ -77,8 +77,8 @@ void feed_forward(const engine& e, const quern::activation_view<int8>& x, quern:
   const quern::work_split<pattern, quantizer> work(e.gate);
   const std::size_t begin = work.tile(quern::part_begin(work.size(), nth, ith));
   const std::size_t end = work.tile(quern::part_begin(work.size(), nth, ith + 1));
-  quern::multiply_tiles(e.gate, begin, end, x, gate);
-  quern::multiply_tiles(e.up, begin, end, x, up);
+  if (!quern::multiply_tiles(e.gate, begin, end, x, gate) || !quern::multiply_tiles(e.up, begin, end, x, up))
+    std::abort();  // never: the default list ends with isa::scalar
   for (std::size_t r = 16 * begin; r < std::min<std::size_t>(16 * end, inner); ++r)
     gate(0, r) = gate(0, r) / (1 + std::exp(-gate(0, r))) * up(0, r);
 }

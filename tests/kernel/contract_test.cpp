@@ -308,6 +308,33 @@ TEST_CASE("kernels take little stack, however wide a unit is") {
 }
 #endif
 
+namespace {
+
+template <class T>
+concept shows = requires(T&& owner) {
+  std::forward<T>(owner).view();
+};
+
+}  // namespace
+
+TEST_CASE("what owns memory shows it as long as it is there") {
+  using m = matrix<dense, affine<4, 32>>;
+  static_assert(shows<m&> && shows<const m&> && !shows<m> && !shows<const m>);
+  static_assert(shows<activations<>&> && !shows<activations<>>);
+}
+
+TEST_CASE("a format can be asked whether it runs") {
+  CHECK(is_runnable<dense, affine<4, 32>>());
+  CHECK(is_runnable<nm<2, 4>, affine<4, 24>, int8_groups<32>>());
+  CHECK(is_runnable<isa_list<isa::scalar>, dense, affine<4, 32>, bf16>());
+  CHECK_FALSE(is_runnable<isa_list<>, dense, affine<4, 32>>());
+  dense_matrix x(1, 64), y(1, 16);
+  const matrix<dense, affine<4, 32>> w(16, 64, 0);
+  CHECK_FALSE(
+      multiply_tiles<isa_list<>>(w.view(), 0, 1, activation_view<float>{std::as_const(x).view()}, y.view()));
+  CHECK(multiply_tiles(w.view(), 0, 1, activation_view<float>{std::as_const(x).view()}, y.view()));
+}
+
 TEST_CASE("inputs and outputs need no alignment") {
   rng g(6);
   const dense_matrix w = random_matrix(33, 200, g), x = random_matrix(1, 203, g);

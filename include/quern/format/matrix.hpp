@@ -150,12 +150,13 @@ class matrix {
   [[gnu::always_inline]] double bits_per_weight() const { return bytes().bits_per_weight(rows_, cols_); }
   /// Always inlined: filling the view becomes vector code, and a body shared between units of different -m
   /// flags could be one that this CPU does not have.
-  [[gnu::always_inline]] matrix_view<P, Q> view() const {
+  [[gnu::always_inline]] matrix_view<P, Q> view() const& {
     packed_view v{rows_, cols_, cells_, {}};
     const std::byte* const first = data_.size() != 0 ? data_.data() : nothing;
     for (int i = 0; i < stream_count; ++i) v.at[i] = first + offset(i);
     return matrix_view<P, Q>(v);
   }
+  matrix_view<P, Q> view() const&& = delete;  ///< it would outlive the memory that it shows
   /// Where a stream may be written.
   [[gnu::always_inline]] std::byte* writable(stream s) { return data_.data() + offset(static_cast<int>(s)); }
   [[gnu::always_inline]] matrix clone() const {

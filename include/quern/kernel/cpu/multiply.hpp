@@ -5,6 +5,7 @@
 // quern::multiply(w, a.view(), ys, pool);  // prepared activations: int8, faster, see prepare.hpp
 // quern::multiply<quern::isa_list<quern::isa::scalar>>(w, x, y);
 
+#include <quern/core/config.hpp>
 #include <quern/core/executor.hpp>
 #include <quern/kernel/cpu/prepare.hpp>
 #include <quern/kernel/cpu/split.hpp>
@@ -12,8 +13,9 @@
 
 namespace quern::inline v0 {
 
-/// Weights times vectors below which a product stays in one thread. Set so that 576 x 576 does and 1536 x 576 is
-/// shared, the sizes between which a prototype's second thread began to pay; not tuned for these kernels.
+/// Weights times vectors that a thread must have for itself: a product of less than about twice as many stays in one
+/// thread. Set so that 576 x 576 does and 1536 x 576 is shared, the sizes between which a prototype's second thread began
+/// to pay; not tuned for these kernels.
 inline constexpr std::size_t grain_weights = std::size_t{1} << 18;
 
 /// Bytes beside the codes up to which read_ahead() reads them: they must still be in the first cache afterwards.
@@ -40,11 +42,16 @@ void read_ahead(const matrix_view<P, Q>& w) noexcept {
 }
 
 /// Tiles [begin, end) of y = x W^T, 16 rows each, for an engine that owns its threads: call it for disjoint
-/// ranges of layout::tiles(rows) from any thread, in any order. x and y must not overlap; x must hold tables_of<P>.
-/// @returns false if no listed instruction set can run this format on this CPU
+/// ranges of layout<P, Q>::tiles(rows) from any thread, in any order. What multiply() refuses must hold here: x.cols() =
+/// W.cols(), y [x.tokens() x W.rows()], begin <= end <= tiles, x holds tables_of<P>; x and y must not overlap. Debug builds
+/// assert the shapes, nothing else is checked.
+/// @returns false if no listed instruction set can run this format on this CPU; y is then what it was
 template <class Isas = default_isas, class P, class Q, class A>
-bool multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
-                    const activation_view<A>& x, span2<float> y) noexcept {
+[[nodiscard]] bool multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t end,
+                                  const activation_view<A>& x, span2<float> y) noexcept {
+  QUERN_ASSERT(x.cols() == w.cols());
+  QUERN_ASSERT(y.cols() == w.rows() && y.rows() == x.tokens());
+  QUERN_ASSERT(begin <= end && end <= (layout<P, Q>::tiles(w.rows())));
   return [&]<class... I>(isa_list<I...>) {
     return ([&] {
       if constexpr (kernel<I>::template supports<P, Q, A>)
@@ -59,15 +66,29 @@ bool multiply_tiles(const matrix_view<P, Q>& w, std::size_t begin, std::size_t e
 }
 
 /// Whether some listed instruction set can multiply this format on this CPU: ask before compressing.
-template <class Isas, class P, class Q, class A = float>
+template <class Isas, sparsity_pattern P, quantizer Q, class A = float>
 bool is_runnable() {
   return []<class... I>(isa_list<I...>) {
     return ((kernel<I>::template supports<P, Q, A> && I::available()) || ...);
   }(Isas{});
 }
+/// The same for default_isas.
+template <sparsity_pattern P, quantizer Q, class A = float>
+bool is_runnable() {
+  return is_runnable<default_isas, P, Q, A>();
+}
 
 /// y [n x rows] = x [n x cols] W^T; n = 1 is one vector. The one place where the run-time choice of an
 /// instruction set meets compile-time formats. Results do not depend on the executor.
+///
+/// An input that is NaN or infinite makes the outputs of its vector NaN or infinite whose rows store a weight for it, or,
+/// where inputs share a scale, for one of those that share it (with int8_per_token: all outputs), and no others. In
+/// batches of more than gemv_tokens int8 vectors it may reach any output of its vector where rows have units of their own
+/// (survivors::masked).
+/// Exact floats: of codes of 2 and 4 bits sums of code times input are scaled once per run, so inputs must be below
+/// 2^127 / (2^bits run) for them to be finite; other formats need finite products and sums only.
+/// Stack: less than 160 KB, and 20 bytes more for each input that a run of more than 64 of `dense`, or a unit of a listed
+/// pattern, spans; isa::scalar takes 12 bytes for each code of a cell.
 /// @throws shape_error on a length mismatch, if no listed instruction set can run, or if x was prepared without the
 /// tables that P reads
 template <class Isas = default_isas, class P, class Q, class A, executor Exec = serial>
@@ -89,7 +110,7 @@ void multiply(const matrix_view<P, Q>& w, const activation_view<A>& x, span2<flo
   const std::size_t weights = w.rows() * w.cols() * x.tokens();
   const std::size_t grain = work.size() * grain_weights / (weights + 1) + 1;
   exec.parallel_for(work.size(), grain, [&](std::size_t begin, std::size_t end) {
-    multiply_tiles<Isas>(w, work.tile(begin), work.tile(end), x, y);
+    static_cast<void>(multiply_tiles<Isas>(w, work.tile(begin), work.tile(end), x, y));
   });
 }
 template <class Isas = default_isas, class P, class Q, executor Exec = serial>

@@ -75,7 +75,8 @@ class activations {
     if (need > memory_.size()) memory_ = buffer(need);
     view_ = prepare<A, Isas>(x, memory_.data(), exec, tables);
   }
-  const activation_view<A>& view() const { return view_; }
+  const activation_view<A>& view() const& { return view_; }
+  const activation_view<A>& view() const&& = delete;  ///< it would outlive the memory that it shows
 
  private:
   buffer memory_;
