@@ -34,7 +34,8 @@ void check_files(const std::vector<named_file>& inputs, const std::vector<named_
     if (f->path.empty()) continue;
     std::error_code problem;
     const fs::file_status is = fs::status(f->path, problem);
-    if (is.type() == fs::file_type::none) refuse(*f, "cannot be looked at: ", problem.message());
+    if (is.type() == fs::file_type::none)
+      refuse(*f, "cannot be looked for: ", problem.message(), "; check the name");
     if (fs::is_directory(is)) refuse(*f, "is a folder; add the name of a file");
     if (fs::exists(is) && !fs::is_regular_file(is)) continue;  // /dev/null holds nothing, a pipe waits
     for (const named_file& in : inputs)

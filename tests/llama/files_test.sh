@@ -32,7 +32,7 @@ bad '--json.*--text' perplexity model.safetensors --text text --context 32 --win
 bad '--json.*cannot create' perplexity model.safetensors --text text --context 32 --windows 1 --json absent/out
 [ ! -s log.out ] || fail 'perplexity: measured first, looked at --json then'
 bad '--json.*folder' explain --bandwidth 1 --json .
-bad '--json.*name too long|too long' explain --bandwidth 1 --json "$(printf 'n%.0s' $(seq 300))"
+bad '--json.*too long; check the name' explain --bandwidth 1 --json "$(printf 'n%.0s' $(seq 300))"
 good explain --bandwidth 1 --json /dev/null
 [ -c /dev/null ] || fail 'explain: /dev/null is a file now'
 
