@@ -30,7 +30,8 @@ TEST_CASE_TEMPLATE("a matrix that was moved from is empty and usable", F, QUERN_
     CHECK(m.cols() == 0);
     CHECK(m.cells() == 0);
     CHECK(checked<P, Q>(m.view().raw(), m.bytes()));  // its streams may be read, and written to a file
-    CHECK(checked<P, Q>(m.clone().view().raw(), m.bytes()));
+    const M copy = m.clone();
+    CHECK(checked<P, Q>(copy.view().raw(), copy.bytes()));
     unpack(m.view(), {});
   };
   M b = std::move(a);
