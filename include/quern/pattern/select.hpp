@@ -6,7 +6,9 @@
 // quern::bit_mask alive = quern::surviving_units(w, quern::shape_of<quern::nm<2, 4>>()).value();
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <numeric>
 #include <quern/core/config.hpp>
 #include <quern/pattern/mask.hpp>
@@ -66,13 +68,18 @@ inline void set_unit(bit_mask& mask, const unit_shape& p, std::size_t block, std
     for (std::size_t c = unit * p.cols; c < end_col; ++c) mask.set(r, c, value);
 }
 
-/// Units that survive of the first @p units of block rows [top, end).
+/// Units that survive of the first @p units of block rows [top, end), which are whole.
 inline std::size_t kept_units(const bit_mask& mask, const unit_shape& p, std::size_t top, std::size_t end,
                               std::size_t units) {
-  std::size_t n = 0;
-  for (std::size_t b = top; b < end; ++b)
-    for (std::size_t u = 0; u < units; ++u) n += mask(b * p.rows, u * p.cols) ? 1 : 0;
-  return n;
+  const std::size_t cols = units * p.cols, words = cols / 64;
+  std::size_t weights = 0;  // of the first row of every block
+  for (std::size_t b = top; b < end; ++b) {
+    const std::uint64_t* const row = mask.row(b * p.rows);
+    for (std::size_t i = 0; i < words; ++i) weights += static_cast<std::size_t>(std::popcount(row[i]));
+    if (cols % 64 != 0)
+      weights += static_cast<std::size_t>(std::popcount(row[words] & ((std::uint64_t{1} << cols % 64) - 1)));
+  }
+  return weights / p.cols;
 }
 
 /// Decides units of which @p scores [blocks x units] are known, the first of which is unit @p first_unit of
