@@ -13,6 +13,7 @@
 #include <llama/retrain_ends.hpp>
 #include <llama/retrain_run.hpp>
 #include <llama/text_ids.hpp>
+#include <llama/train_cli.hpp>
 #include <map>
 #include <memory>
 
@@ -36,7 +37,6 @@ struct settings {
 void add_options(CLI::App& app, settings& s) {
   llama::retrain_options& o = s.options;
   using llama::count, llama::finite;
-  const CLI::Validator rate = finite(llama::least_rate, llama::most_rate);
   const CLI::Validator rate_or_none = finite(0, llama::most_rate), steps = count(1, llama::most_steps);
   const CLI::Validator windows_or_all = count(0, llama::most_windows);
   const auto one_of = [](std::vector<std::string> names) { return CLI::IsMember(std::move(names)); };
@@ -68,7 +68,8 @@ void add_options(CLI::App& app, settings& s) {
   app.add_option("--kl-weight", o.loss.weight, "of the divergence, beside cross-entropy")
       ->check(finite(0, 1));
   app.add_option("--temperature", o.loss.temperature)->check(finite(0.001, 1000));
-  app.add_option("--hidden-weight", o.hidden_weight, "of a loss on hidden states")->check(rate);
+  app.add_option("--hidden-weight", o.hidden_weight, "of a loss on hidden states")
+      ->check(finite(llama::least_rate, llama::most_rate));
   app.add_option("--teacher", s.teacher, "model to learn from; the model itself where none is named");
   auto* const top = app.add_option("--top-k", o.top_k, "keep only the teacher's likeliest classes; 0: all")
                         ->check(count(0, 1 << 20));
@@ -77,18 +78,8 @@ void add_options(CLI::App& app, settings& s) {
       ->check(count(0, llama::most_group));
   app.add_flag("--train-projection", o.train_projection, "train SLoRB's projection, too");
   app.add_option("--side-format", s.side_format, "quantizer of side weights in the file");
-  app.add_option("--steps", o.run.steps)->check(steps);
-  app.add_option("--batch", o.run.batch, "sequences per step, over all lanes in turn")
-      ->check(count(1, llama::most_sequences));
-  app.add_option("--lanes", o.run.lanes, "gradient buffers; the result depends on it")->check(count(1, 1024));
+  llama::add_run_options(app, o.run);
   app.add_option("--context", s.context, "tokens of a sequence")->check(count(1, llama::most_context));
-  app.add_option("--rate", o.run.peak_rate, "peak learning rate")->check(rate);
-  app.add_option("--floor", o.run.floor_rate, "learning rate of the last step")->check(rate_or_none);
-  app.add_option("--warmup", o.run.warmup, "steps to reach the peak")->check(count(0, llama::most_steps));
-  app.add_option("--beta2", o.run.adamw.beta2)->check(finite(0, 0.999999));
-  app.add_option("--decay", o.run.adamw.weight_decay, "weight decay of matrices")->check(rate_or_none);
-  app.add_option("--clip", o.run.clip, "largest norm of the gradient")->check(rate);
-  app.add_option("--seed", o.run.seed)->check(llama::any_seed());
   app.add_option("--every", s.files.every, "steps between held-out measurements")->check(steps);
   app.add_option("--windows", s.files.windows, "held-out windows of those; 0: all")->check(windows_or_all);
   app.add_option("--final-windows", s.files.final_windows, "held-out windows of the last one; 0: all")

@@ -7,7 +7,7 @@
 #include <llama/cli.hpp>
 #include <llama/load.hpp>
 #include <llama/text_ids.hpp>
-#include <llama/trainer.hpp>
+#include <llama/train_cli.hpp>
 #include <quern/core/half.hpp>
 #include <quern/metric/perplexity.hpp>
 
@@ -124,9 +124,8 @@ int main(int argc, char** argv) {
   settings s;
   CLI::App app("Trains a byte-level LLaMA from texts and writes it as bf16 safetensors.");
   app.option_defaults()->always_capture_default();
-  using llama::count, llama::finite;
-  const CLI::Validator rate = finite(llama::least_rate, llama::most_rate);
-  const CLI::Validator rate_or_none = finite(0, llama::most_rate), steps = count(1, llama::most_steps);
+  using llama::count;
+  const CLI::Validator steps = count(1, llama::most_steps);
   app.add_option("--text", s.texts, "text to learn from; may be given more than once")->required();
   app.add_option("--held-out", s.held_out, "text to measure on, never to learn from");
   app.add_option("-o,--output", s.out, "the model to write")->required();
@@ -136,16 +135,7 @@ int main(int argc, char** argv) {
   app.add_option("--report", s.report, "steps between progress lines")->check(steps);
   app.add_flag("--resume", s.resume, "continue from --checkpoint")->needs(checkpoint);
   app.add_option("--json", s.json, "file for the losses");
-  app.add_option("--steps", s.run.steps)->check(steps);
-  app.add_option("--batch", s.run.batch, "sequences per step")->check(count(1, llama::most_sequences));
-  app.add_option("--lanes", s.run.lanes, "gradient buffers; the result depends on it")->check(count(1, 1024));
-  app.add_option("--rate", s.run.peak_rate, "peak learning rate")->check(rate);
-  app.add_option("--floor", s.run.floor_rate, "learning rate of the last step")->check(rate_or_none);
-  app.add_option("--warmup", s.run.warmup, "steps to reach the peak")->check(count(0, llama::most_steps));
-  app.add_option("--beta2", s.run.adamw.beta2)->check(finite(0, 0.999999));
-  app.add_option("--decay", s.run.adamw.weight_decay, "weight decay of matrices")->check(rate_or_none);
-  app.add_option("--clip", s.run.clip, "largest norm of the gradient")->check(rate);
-  app.add_option("--seed", s.run.seed)->check(llama::any_seed());
+  llama::add_run_options(app, s.run);
   llama::add_threads(app, s.threads);
   // Sizes as llama::check takes them.
   app.add_option("--context", s.shape.context, "bytes of a sequence")->check(count(1, llama::most_context));
