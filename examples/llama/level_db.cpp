@@ -77,7 +77,7 @@ result<void> read_block(const std::string& path, const std::string& mark, const 
     for (linear_levels::level& v : l.levels) {
       const std::string name = matrix_of(l, plan.recipes[v.recipe]);
       auto w = read_packed(*file, name, file);
-      if (!w) return io_error("llama::level_db: '", path, "': ", w.error().what());
+      if (!w) return w.error();
       const std::string* facts = file->metadata(level_key + name);
       char sum[20] = {};
       if (w->raw.rows != l.rows || w->raw.cols != l.cols || facts == nullptr ||

@@ -20,19 +20,23 @@ json read(const std::string& path) {
   return json::parse(in, nullptr, false);
 }
 
+/// Levels of 2 to @p most_bits bits.
+level_db levels_of(const model& m, int most_bits, const std::string& folder, quern::thread_pool& pool) {
+  level_plan plan;
+  plan.recipes = bit_recipes(2, most_bits);
+  plan.context = 16, plan.windows = 8;
+  return level_db::make(m, llama_test::random_ids(128), plan, folder, pool, [](auto, auto) { return true; })
+      .value();
+}
+
 }  // namespace
 
 TEST_CASE("times are measured once: a second start counts the same costs") {
   const scratch_folder at;
   const model m = llama_test::random_model(501);
-  level_plan plan;
-  plan.recipes = bit_recipes(2, 4);
-  plan.context = 16, plan.windows = 8;
   quern::thread_pool pool(1), two(2);
   const std::string folder = at.path.string();
-  const level_db db = level_db::make(m, llama_test::random_ids(128), plan, folder, pool, [](auto, auto) {
-                        return true;
-                      }).value();
+  const level_db db = levels_of(m, 4, folder, pool);
 
   const decode_costs first = decode_times(db, 3, folder, pool).value();
   REQUIRE(first.ns.size() == db.linears().size());
@@ -70,14 +74,9 @@ TEST_CASE("times are measured once: a second start counts the same costs") {
 TEST_CASE("a file of times that is damaged is refused by its name") {
   const scratch_folder at;
   const model m = llama_test::random_model(502);
-  level_plan plan;
-  plan.recipes = bit_recipes(2, 3);
-  plan.context = 16, plan.windows = 8;
   quern::thread_pool pool(1);
   const std::string folder = at.path.string();
-  const level_db db = level_db::make(m, llama_test::random_ids(128), plan, folder, pool, [](auto, auto) {
-                        return true;
-                      }).value();
+  const level_db db = levels_of(m, 3, folder, pool);
   const std::string path = decode_times(db, 1, folder, pool).value().path;
   const json good = read(path);
   const auto refused = [&](const std::string& text) {
